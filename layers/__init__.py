@@ -1,0 +1,1 @@
+"""Keras layers, each faithful to its paper."""

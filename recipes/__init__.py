@@ -1,0 +1,35 @@
+"""Recipes on Keras 3 that turn a folder of photos into a classifier you can trust and serve."""
+
+import importlib
+
+_ROOMS = {
+    "Data": "values",
+    "LayerwiseOptimizer": "training.layerwise",
+    "Prediction": "values",
+    "Report": "values",
+    "Result": "values",
+    "Split": "values",
+    "Stage": "values",
+    "evaluate": "evaluation",
+    "export": "serving.exporting",
+    "finetune": "finetuning",
+    "list_bases": "bases",
+    "load": "saving",
+    "load_data": "data",
+    "predict": "prediction",
+    "save": "saving",
+}
+__all__ = sorted(_ROOMS)
+
+
+def __getattr__(name):
+    """Bring in a public name when it is first used, so that `recipes --help` need not import TensorFlow."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'recipes' has no attribute {name!r}. It has {', '.join(__all__)}.")
+    value = getattr(importlib.import_module(f"recipes.{_ROOMS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,256 @@
+"""The values that recipes take and return: small, frozen, printable, and JSON where no model is inside."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipes.checks import check_number, check_whole, complaint
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Split:
+    """The images of one split: rows of a store that the splits share.
+
+    Args:
+        store: uint8 array, `(images, height, width, channels)`, RGB 0–255; usually a memory map, never copied whole.
+        rows: int64 array, the rows of `store` that belong to this split.
+        labels: int32 array, one class index per row.
+        files: one name per row: the path of the file, or a made-up name such as `x[17]` for an array.
+    """
+
+    store: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    files: tuple[str, ...]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __repr__(self):
+        return f"Split({len(self)} images of {'×'.join(map(str, self.store.shape[1:]))})"
+
+    def images(self, start=0, stop=None):
+        """uint8 images `start` to `stop` of this split, copied into memory."""
+        return self.store[self.rows[start:stop]]
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Data:
+    """Images ready to train on: decoded, inspected and split.
+
+    Args:
+        train: the training images.
+        valid: the validation images; empty when none were asked for.
+        test: the test images; empty when none were asked for.
+        class_names: names of the classes, in the order of the label numbers.
+        image_size: `(height, width)` in pixels to which every image was brought.
+        channels: 3 for RGB, 1 for grey arrays, more for arrays with more.
+        resize: how images were brought to size: `"crop"`, `"stretch"` or `"pad"`.
+        fingerprint: hexadecimal digest of the images' content, labels, splits and size.
+        skipped: `(file, reason)` for each file that was left out.
+    """
+
+    train: Split
+    valid: Split
+    test: Split
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    channels: int
+    resize: str
+    fingerprint: str
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self):
+        names = ", ".join(self.class_names[:6]) + (", …" if len(self.class_names) > 6 else "")
+        return (
+            f"Data({len(self.train)} train, {len(self.valid)} valid, {len(self.test)} test; "
+            f"{len(self.class_names)} classes: {names}; {self.image_size[0]}×{self.image_size[1]}×{self.channels}; "
+            f"{len(self.skipped)} skipped; fingerprint {self.fingerprint[:12]})"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of training: what trains, for how long, at which rate.
+
+    Args:
+        name: shown in the progress line and the report.
+        epochs: most epochs; early stopping may end the stage sooner.
+        learning_rate: base rate, reached after warm-up. A group's rate is this times its ratio.
+        head: ratio for the layers on top of the base. 0 freezes a group.
+        top: ratio for the last third of the base's blocks.
+        intermediate: ratio for the middle third of the blocks.
+        early: ratio for the first third of the blocks.
+        layer_decay: instead of the three ratios above: each block's ratio is this factor times that of the block
+            above it, and the topmost block's is this factor times `head` (0–1).
+
+    Example:
+        >>> import recipes
+        >>> recipes.Stage("top", epochs=5, learning_rate=1e-3, top=0.1, intermediate=0.01).ratios(6)
+        (0.0, 0.0, 0.01, 0.01, 0.1, 0.1)
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float = 1e-3
+    head: float = 1.0
+    top: float = 0.0
+    intermediate: float = 0.0
+    early: float = 0.0
+    layer_decay: float | None = None
+
+    def __post_init__(self):
+        where = f"Stage {self.name!r}"
+        check_whole(where, "epochs", self.epochs)
+        check_number(where, "learning_rate", self.learning_rate, above=True)
+        for field in ("head", "top", "intermediate", "early"):
+            check_number(where, field, getattr(self, field))
+        if self.layer_decay is not None:
+            check_number(where, "layer_decay", self.layer_decay, most=1.0, above=True)
+            if self.top or self.intermediate or self.early:
+                rule = "layer_decay replaces the ratios top, intermediate and early"
+                raise ValueError(complaint(where, rule, "both", "Set either layer_decay or the three ratios."))
+        elif not (self.head or self.top or self.intermediate or self.early):
+            raise ValueError(complaint(where, "something must train", "ratios that are all 0", "Set head=1.0, say."))
+
+    def ratios(self, blocks):
+        """The ratio of each of `blocks` blocks, from the input to the output."""
+        if self.layer_decay is not None:
+            return tuple(self.head * self.layer_decay ** (blocks - index) for index in range(blocks))
+        thirds = [self.early, self.intermediate, self.top]
+        return tuple(thirds[3 * index // blocks] for index in range(blocks))
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one image.
+
+    Args:
+        label: name of the most probable class.
+        probability: its probability, 0–1.
+        probabilities: every class name with its probability, most probable first.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Report:
+    """What was measured, and how it came about. Prints as a table; `save` and `load` bring it to JSON and back.
+
+    Args:
+        scores: `accuracy`, `top_5_accuracy` (more than five classes), `loss` (mean cross-entropy, nats),
+            `calibration_error` (Guo et al. 2017, 15 bins), all but the loss in 0–1; `images`, the number measured.
+        split: the split the scores were measured on: `"test"`, `"valid"` or `"all"`.
+        class_names: names of the classes, in label order.
+        per_class: for each class name its `precision`, `recall`, `f1` (0–1) and `images`.
+        confusion: counts; row = true class, column = predicted class.
+        confused: most confused pairs first: `{"true", "predicted", "images"}`.
+        rows: one per image: `{"file", "true", "predicted", "probability"}`; `probability` is that of the prediction.
+        curves: per-epoch lists: `loss`, `accuracy`, `val_loss`, `val_accuracy`, and `stage`, the name of its stage.
+        cost: `parameters`, `trainable_parameters` (of the last stage), `weight_bytes`.
+        settings: every argument of the run.
+        versions: of Python and of the packages that matter.
+        seconds: wall seconds by part of the run.
+    """
+
+    scores: dict[str, float]
+    split: str
+    class_names: tuple[str, ...]
+    per_class: dict[str, dict[str, float]]
+    confusion: tuple[tuple[int, ...], ...]
+    confused: tuple[dict[str, Any], ...]
+    rows: tuple[dict[str, Any], ...]
+    curves: dict[str, list] = dataclasses.field(default_factory=dict)
+    cost: dict[str, int] = dataclasses.field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self):
+        from recipes.reporting.tables import report_table
+
+        return report_table(self)
+
+    def save(self, path):
+        """Write this report to `path` as JSON (through a temporary name)."""
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path):
+        """Read a report that `save` wrote."""
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        for field in ("class_names", "confused", "rows"):
+            content[field] = tuple(content[field])
+        content["confusion"] = tuple(tuple(row) for row in content["confusion"])
+        return cls(**content)
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Result:
+    """A trained classifier with everything it needs to be used.
+
+    Args:
+        model: Keras model, `(batch, height, width, channels)` RGB 0–255 in, class probabilities out.
+        class_names: names of the classes, in the order of the model's outputs.
+        image_size: `(height, width)` in pixels that the model takes.
+        channels: channels that the model takes: 3 for RGB.
+        resize: how images are brought to size: `"crop"`, `"stretch"` or `"pad"`.
+        report: the Report of the run.
+        data: the Data it was trained on; None after `recipes.load`.
+    """
+
+    model: Any
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    channels: int
+    resize: str
+    report: Report
+    data: Data | None = None
+
+    def __repr__(self):
+        return (
+            f"Result({self.model.name}, {len(self.class_names)} classes, {self.image_size[0]}×{self.image_size[1]} px, "
+            f"{self.report.split} accuracy {self.report.scores['accuracy']:.4f})"
+        )
+
+    def predict(self, images):
+        """See `recipes.predict`."""
+        import recipes
+
+        return recipes.predict(self, images)
+
+    def evaluate(self, data):
+        """See `recipes.evaluate`."""
+        import recipes
+
+        return recipes.evaluate(self, data)
+
+    def export(self, folder):
+        """See `recipes.export`."""
+        import recipes
+
+        return recipes.export(self, folder)
+
+    def save(self, folder):
+        """See `recipes.save`."""
+        import recipes
+
+        return recipes.save(self, folder)
+
+
+def write_json(path, content):
+    """Write `content` as JSON under a temporary name, sync it, then rename it to `path`."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
