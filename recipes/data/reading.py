@@ -1,0 +1,169 @@
+"""Reading the chunks of a listing: bytes to digests and pixels, in threads, with every bad file named."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import threading
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.checks import complaint
+from recipes.data.decoding import make_decoder, make_fitter
+from recipes.data.headers import pixels_in, why_not
+from recipes.data.store import Store, check_space
+
+_LARGE = 16_000_000  # pixels; images beyond are decoded one at a time, so that many threads need not much memory
+_PROGRESS_FROM = 1000  # images; below that the bar would only flicker
+_one_at_a_time = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """What was read: the store, and one entry per row in the order of reading."""
+
+    store: np.ndarray
+    digests: list[bytes]
+    labels: list
+    names: list[str]
+    splits: list
+    skipped: list[tuple[str, str]]
+
+
+def read_images(listing, image_size, channels, resize, where):
+    """Read every image of a listing once: hash it, decode it, bring it to size, append it to a store.
+
+    Files that cannot be used end in `skipped`, with the reason. Memory stays bounded whatever the source holds.
+    """
+    if listing.count:
+        check_space(listing.count, (*image_size, channels), where)
+    reader = _Reader(image_size, channels, resize, where)
+    bar = keras.utils.Progbar(listing.count, unit_name="image") if (listing.count or 0) >= _PROGRESS_FROM else None
+    with Store((*image_size, channels)) as store:
+        read = Images(None, [], [], [], [], list(listing.skipped))
+        for chunk, (images, digests, kept, bad) in _map_in_order(reader.read, listing.chunks):
+            store.append(images)
+            read.digests.extend(digests)
+            read.labels.extend(chunk.labels[index] for index in kept)
+            read.names.extend(chunk.names[index] for index in kept)
+            read.splits.extend([chunk.split] * len(kept))
+            read.skipped.extend(bad)
+            if bar:
+                bar.add(len(chunk.names))
+        return dataclasses.replace(read, store=store.finish())
+
+
+def _map_in_order(function, items):
+    """(item, function(item)) in order, computed ahead by a bounded number of threads."""
+    workers = os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        ahead = collections.deque()
+        try:
+            for item in items:
+                ahead.append((item, pool.submit(function, item)))
+                if len(ahead) > 2 * workers:
+                    item, future = ahead.popleft()
+                    yield item, future.result()
+            while ahead:
+                item, future = ahead.popleft()
+                yield item, future.result()
+        finally:
+            for _, future in ahead:
+                future.cancel()
+
+
+class _Reader:
+    """Reads one chunk: `read(chunk)` gives `(images, digests, indices kept, skipped)`."""
+
+    def __init__(self, image_size, channels, resize, where):
+        self.channels, self.where = channels, where
+        self.shape = (*image_size, channels)
+        self.image_size = image_size
+        # A file is decoded to RGB even for a model with more channels: what is missing cannot be made up.
+        self.decode = make_decoder(image_size, min(channels, 3), resize) if channels in (1, 3) else None
+        self.fit = make_fitter(image_size, channels, resize)
+
+    def read(self, chunk):
+        if isinstance(chunk.images, np.ndarray):
+            digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in chunk.images]
+            return self._fit(chunk.images), digests, range(len(digests)), []
+        return self._read_encoded(chunk)
+
+    def _fit(self, images):
+        images = match_channels(images, self.channels, self.where)
+        if images.shape[1:3] == self.image_size:
+            return images
+        return self.fit(images).numpy()
+
+    def _read_encoded(self, chunk):
+        if self.decode is None:
+            mend = "Pass arrays with that many channels."
+            raise ValueError(
+                complaint(self.where, f"files cannot give {self.channels} channels", "encoded images", mend)
+            )
+        contents, bad = {}, []
+        for index, (image, name) in enumerate(zip(chunk.images, chunk.names, strict=True)):
+            content, reason = _content(image)
+            if reason:
+                bad.append((name, reason))
+            else:
+                contents[index] = content
+        decoded = self._decode(contents)
+        bad.extend(
+            (chunk.names[index], "damaged or cut off: it cannot be decoded")
+            for index in contents
+            if index not in decoded
+        )
+        digests = [hashlib.blake2b(contents[index], digest_size=16).digest() for index in decoded]
+        images = np.stack(list(decoded.values())) if decoded else np.zeros((0, *self.shape), np.uint8)
+        return images, digests, list(decoded), bad
+
+    def _decode(self, contents):
+        """{index: pixels} of what can be decoded: the small ones together, the large ones and doubtful ones singly."""
+        large = {index for index, content in contents.items() if pixels_in(content) > _LARGE}
+        small = [index for index in contents if index not in large]
+        try:
+            decoded = dict(zip(small, self.decode([contents[index] for index in small]).numpy(), strict=True))
+        except tf.errors.OpError:
+            decoded = {index: pixels for index in small if (pixels := self._decode_one(contents[index])) is not None}
+        for index in large:
+            with _one_at_a_time:
+                pixels = self._decode_one(contents[index])
+            if pixels is not None:
+                decoded[index] = pixels
+        return dict(sorted(decoded.items()))
+
+    def _decode_one(self, content):
+        try:
+            return self.decode([content])[0].numpy()
+        except tf.errors.OpError:
+            return None
+
+
+def match_channels(images, channels, where):
+    """uint8 images with `channels` channels: grey is repeated to RGB, RGB is weighed to grey (ITU-R BT.601)."""
+    if images.shape[-1] == channels:
+        return images
+    if (images.shape[-1], channels) == (1, 3):
+        return np.repeat(images, 3, -1)
+    if (images.shape[-1], channels) == (3, 1):
+        return np.rint(images @ np.array([0.2989, 0.587, 0.114]))[..., None].astype(np.uint8)
+    mend = f"Pass images with {channels} channels."
+    raise ValueError(complaint(where, f"the model takes {channels} channels", f"{images.shape[-1]} channels", mend))
+
+
+def _content(image):
+    """(bytes, None) of a file or of bytes, or (None, the reason why they cannot be used)."""
+    if isinstance(image, bytes):
+        content = image
+    else:
+        try:
+            with open(image, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            return None, f"cannot be read: {error.strerror or error}"
+    reason = why_not(content)
+    return (None, reason) if reason else (content, None)
