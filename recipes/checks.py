@@ -17,12 +17,14 @@ def nearest(name, choices):
 
 
 def check_choice(where, name, value, choices):
-    """Raise ValueError unless `value` is one of `choices`; suggest the nearest."""
+    """Raise ValueError unless `value` is one of `choices`; suggest what is spelt most like it, or list them all."""
     if value in choices:
         return
-    guess = nearest(value, choices)
-    listed = ", ".join(repr(choice) for choice in choices)
-    mend = f"Did you mean {guess!r}? Choices: {listed}." if guess else f"Choose one of {listed}."
+    close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=3)
+    if close:
+        mend = f"Did you mean {' or '.join(repr(choice) for choice in close)}?"
+    else:
+        mend = f"Choose one of {', '.join(repr(choice) for choice in choices)}."
     raise ValueError(complaint(where, f"{name} is not known", repr(value), mend))
 
 

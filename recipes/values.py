@@ -20,12 +20,14 @@ class Split:
         rows: int64 array, the rows of `store` that belong to this split.
         labels: int32 array, one class index per row.
         files: one name per row: the path of the file, or a made-up name such as `x[17]` for an array.
+        digests: one digest of the content per row, 16 bytes: equal images have equal digests.
     """
 
     store: np.ndarray
     rows: np.ndarray
     labels: np.ndarray
     files: tuple[str, ...]
+    digests: tuple[bytes, ...]
 
     def __len__(self):
         return len(self.rows)
@@ -203,6 +205,7 @@ class Result:
         channels: channels that the model takes: 3 for RGB.
         resize: how images are brought to size: `"crop"`, `"stretch"` or `"pad"`.
         report: the Report of the run.
+        trained_on: hexadecimal digests of the images it was trained on, so that none of them is measured by mistake.
         data: the Data it was trained on; None after `recipes.load`.
     """
 
@@ -212,6 +215,7 @@ class Result:
     channels: int
     resize: str
     report: Report
+    trained_on: frozenset[str] = frozenset()
     data: Data | None = None
 
     def __repr__(self):
@@ -246,11 +250,19 @@ class Result:
 
 
 def write_json(path, content):
-    """Write `content` as JSON under a temporary name, sync it, then rename it to `path`."""
+    """Write `content` as JSON to `path`, by `write_text`."""
+    write_text(path, json.dumps(content, indent=1))
+
+
+def write_text(path, text):
+    """Write `text` under a temporary name, sync it, then rename it to `path`; a failure leaves the old file."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

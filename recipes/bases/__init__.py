@@ -1,1 +1,18 @@
+"""The catalogue of networks, and classifiers built from them."""
 
+from recipes.bases.blocks import Block
+from recipes.bases.building import Network, build_network
+from recipes.bases.catalogue import Base, find_base, list_bases
+from recipes.bases.sources import check_base, default_image_size, least_image_size
+
+__all__ = [
+    "Base",
+    "Block",
+    "Network",
+    "build_network",
+    "check_base",
+    "default_image_size",
+    "find_base",
+    "least_image_size",
+    "list_bases",
+]

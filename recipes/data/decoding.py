@@ -86,7 +86,7 @@ def _decode_rgb(encoded):
     return tf.case(
         [
             (is_jpeg, lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")),
-            (is_png, lambda: _over_white(tf.io.decode_png(encoded, channels=4))),
+            (is_png, lambda: _decode_png(encoded)),
             (is_webp, lambda: _decode_webp(encoded)),
         ],
         # GIF comes as RGB. The fourth channel of a BMP is padding more often than transparency: leave it.
@@ -95,15 +95,24 @@ def _decode_rgb(encoded):
     )
 
 
+def _decode_png(encoded):
+    image = tf.io.decode_png(encoded, channels=4)
+    # TensorFlow fills the alpha of opaque images of 1, 2 or 4 bits a pixel with the largest number of so many bits.
+    bits = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)[0], tf.int32)
+    opaque = tf.where(bits < 8, tf.bitwise.left_shift(1, bits) - 1, 255)
+    is_filled = tf.cast(tf.reduce_max(image[..., 3]), tf.int32) <= opaque
+    return _over_white(image, tf.cast(tf.where(is_filled, opaque, 255), tf.float32))
+
+
 def _decode_webp(encoded):
     image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
     return tf.cond(tf.equal(tf.shape(image)[-1], 4), lambda: _over_white(image), lambda: image[..., :3])
 
 
-def _over_white(image):
-    """Lay a uint8 RGBA image over white, as a browser shows it."""
+def _over_white(image, opaque=255.0):
+    """Lay a uint8 RGBA image over white, as a browser shows it; `opaque` is the alpha of an opaque pixel."""
     image = tf.cast(tf.ensure_shape(image, (None, None, 4)), tf.float32)
-    colour, alpha = image[..., :3], image[..., 3:] / 255.0
+    colour, alpha = image[..., :3], image[..., 3:] / opaque
     return _to_uint8(colour * alpha + 255.0 * (1.0 - alpha))
 
 

@@ -128,7 +128,8 @@ def load_sized(
 def load_to_measure(source, result, where):
     """The images of a source on which to measure a classifier: `(Split, name of the split)`.
 
-    A source that came split gives its test split, or else its validation split; any other is taken whole.
+    A source that came split gives its test split, or else its validation split; any other is taken whole. Images that
+    the classifier was trained on are left out, with a warning.
     """
     listing = open_source(source, where)
     read = read_images(listing, result.image_size, result.channels, result.resize, where)
@@ -137,7 +138,16 @@ def load_to_measure(source, result, where):
     _report_bad(read, "skip", where)
     splits = np.array([split or "all" for split in read.splits])
     name = next(split for split in ("test", "valid", "all", "train") if split in splits)
-    return _take(read, labels, np.flatnonzero(splits == name)), name
+    unseen = [digest.hex() not in result.trained_on for digest in read.digests]
+    chosen = np.flatnonzero(splits == name)
+    rows = np.array([row for row in chosen if unseen[row]], np.int64)
+    if not len(rows):
+        mend = "Pass images that it has not seen."
+        raise ValueError(complaint(where, "the classifier was trained on every one of these images", str(source), mend))
+    if len(rows) < len(chosen):
+        left = f"{len(chosen) - len(rows)} of {len(chosen)} images"
+        warnings.warn(f"{where}: {left} left out, because the classifier was trained on them.", stacklevel=3)
+    return _take(read, labels, rows), name
 
 
 def _names_for(labels, listing, class_names):
@@ -210,7 +220,8 @@ def _warn_of_contradictions(read, labels, names, where):
 
 
 def _take(read, labels, rows):
-    return Split(read.store, rows.astype(np.int64), labels[rows], tuple(read.names[row] for row in rows))
+    names, digests = ([values[row] for row in rows] for values in (read.names, read.digests))
+    return Split(read.store, rows.astype(np.int64), labels[rows], tuple(names), tuple(digests))
 
 
 def _fingerprint(read, labels, splits, names, form):

@@ -14,10 +14,11 @@ import tensorflow as tf
 from recipes.checks import complaint
 from recipes.data.decoding import make_decoder, make_fitter
 from recipes.data.headers import pixels_in, why_not
+from recipes.data.listing import Chunk
 from recipes.data.store import Store, check_space
 
 _LARGE = 16_000_000  # pixels; images beyond are decoded one at a time, so that many threads need not much memory
-_PROGRESS_FROM = 1000  # images; below that the bar would only flicker
+_PROGRESS_FROM = 5000  # images; below that the bar would only flicker
 _one_at_a_time = threading.Lock()
 
 
@@ -54,6 +55,21 @@ def read_images(listing, image_size, channels, resize, where):
             if bar:
                 bar.add(len(chunk.names))
         return dataclasses.replace(read, store=store.finish())
+
+
+def decode_all(images, image_size, channels, resize, where):
+    """uint8 `(images, height, width, channels)` of paths, bytes and uint8 arrays; ValueError where one is no good."""
+    reader = _Reader(image_size, channels, resize, where)
+    pixels = []
+    for number, image in enumerate(images):
+        name = image if isinstance(image, str) else f"image {number}"
+        chunk = Chunk(image[None] if isinstance(image, np.ndarray) else (image,), (None,), (name,))
+        decoded, _, _, bad = reader.read(chunk)
+        if bad:
+            mend = "Pass JPEG, PNG, GIF, BMP or WebP images that are whole."
+            raise ValueError(complaint(where, "an image cannot be used", f"{name}: {bad[0][1]}", mend))
+        pixels.append(decoded)
+    return np.concatenate(pixels)
 
 
 def _map_in_order(function, items):

@@ -21,7 +21,7 @@ def list_streams(datasets, where):
     for dataset in datasets:
         _check(dataset, where)
     image = datasets[0].element_spec[0]
-    counts = [dataset.cardinality().numpy() * (_batch_size(dataset) or 1) for dataset in datasets]
+    counts = [-1 if _is_batched(dataset) else int(dataset.cardinality()) for dataset in datasets]
     return Listing(
         chunks=(
             chunk for dataset, split in zip(datasets, given, strict=True) for chunk in stream(dataset, split, where)
@@ -29,7 +29,7 @@ def list_streams(datasets, where):
         natural_size=_natural_size(image),
         channels=3 if image.dtype == tf.string else _channels(datasets[0], where),
         given_splits=tuple(split for split in given if split),
-        count=int(sum(counts)) if min(counts) >= 0 else None,
+        count=sum(counts) if min(counts) >= 0 else None,
     )
 
 
@@ -74,25 +74,14 @@ def _check(dataset, where):
 
 
 def _is_batched(dataset):
-    image, _ = dataset.element_spec
+    image, label = dataset.element_spec
     if image.shape.rank is None:
-        image, _ = next(iter(dataset.take(1)))
-    # A batch of grey images without a channel axis looks like one image with many channels; the labels tell.
-    _, label = dataset.element_spec
+        image, label = next(iter(dataset.take(1)))
     if image.dtype == tf.string:
         return image.shape.rank == 1
-    return image.shape.rank == 4 or (
-        image.shape.rank == 3 and label.shape.rank == 1 and _batch_size(dataset) is not None
-    )
-
-
-def _batch_size(dataset):
-    image, label = dataset.element_spec
-    if image.shape.rank == 3 and label.shape.rank == 1 and image.shape[0] == label.shape[0]:
-        return image.shape[0]
-    if image.shape.rank in (1, 4):
-        return image.shape[0] or 32
-    return None
+    # A batch of grey images without a channel axis looks like one image with many channels; labels and width tell.
+    grey = image.shape.rank == 3 and label.shape.rank == 1 and image.shape[-1] not in (1, 3, 4)
+    return image.shape.rank == 4 or grey
 
 
 def _natural_size(image):

@@ -18,24 +18,20 @@ def list_tfds(name, where):
     import tensorflow_datasets as tfds
 
     builder = _builder(tfds, name, where)
-    keys = builder.info.supervised_keys
-    if not keys or not isinstance(builder.info.features[keys[0]], tfds.features.Image):
-        mend = "Choose a set for image classification, or map it to (image, label) and pass the tf.data.Dataset."
-        raise ValueError(complaint(where, "the set must hold images with labels", repr(f"tfds:{name}"), mend))
+    keys = _keys(tfds, builder.info, name, where)
     if not builder.is_prepared():
         _check_network(name, builder, where)
         builder.download_and_prepare()
-    image, label = builder.info.features[keys[0]], builder.info.features[keys[1]]
+    image, label = (builder.info.features[key] for key in keys)
     given = {split_of(split): split for split in builder.info.splits if split_of(split)}
-    one = len(given) < 2
-    parts = (
-        [(None, next(iter(builder.info.splits)))]
-        if one
-        else [(split, given[split]) for split in SPLITS if split in given]
-    )
-    decoders = {keys[0]: tfds.decode.SkipDecoding()}
+    if len(given) < 2:
+        parts = [(None, next(iter(builder.info.splits)))]
+    else:
+        parts = [(split, given[split]) for split in SPLITS if split in given]
+    decoders = {keys[0]: tfds.decode.SkipDecoding()}  # the bytes go through our own decoder
     datasets = [
-        (split, spelt, builder.as_dataset(split=spelt, decoders=decoders, as_supervised=True)) for split, spelt in parts
+        (split, spelt, builder.as_dataset(split=spelt, decoders=decoders).map(lambda row: (row[keys[0]], row[keys[1]])))
+        for split, spelt in parts
     ]
     return Listing(
         chunks=itertools.chain.from_iterable(
@@ -47,6 +43,20 @@ def list_tfds(name, where):
         given_splits=tuple(split for split, _ in parts if split),
         count=sum(builder.info.splits[spelt].num_examples for _, spelt in parts),
     )
+
+
+def _keys(tfds, info, name, where):
+    """Names of the image and of the label among the features: the declared ones, or the only ones there are."""
+    if info.supervised_keys:
+        keys = info.supervised_keys[:2]
+    else:
+        kinds = (tfds.features.Image, tfds.features.ClassLabel)
+        found = [[key for key, feature in info.features.items() if isinstance(feature, kind)] for kind in kinds]
+        keys = tuple(names[0] for names in found) if all(len(names) == 1 for names in found) else ()
+    if not keys or not isinstance(info.features[keys[0]], tfds.features.Image):
+        mend = "Choose a set for image classification, or map it to (image, label) and pass the tf.data.Dataset."
+        raise ValueError(complaint(where, "the set must hold images with labels", repr(f"tfds:{name}"), mend))
+    return keys
 
 
 def _builder(tfds, name, where):

@@ -1,0 +1,60 @@
+"""Public Keras layers in place of what keras.applications holds beside them: bare operations and private layers."""
+
+import numbers
+
+import keras
+
+
+def stand_in(operation, name, args):
+    """A function of the same arguments that calls public layers and computes the same; None where none is needed.
+
+    A model of public layers alone can be cut, walked through and loaded with `model.layers` as the whole truth.
+    """
+    kind = type(operation).__name__
+    if getattr(keras.layers, kind, None) is type(operation) or not type(operation).__module__.startswith("keras."):
+        return None
+    if kind == "LayerScale":
+        return _layer_scale(operation, name, args[0])
+    if kind == "CustomScaleLayer":
+        return _scaled_sum(operation, name)
+    if kind in ("Add", "Multiply"):
+        return _merge_or_rescaling(kind, name, args)
+    return None
+
+
+def _layer_scale(operation, name, tensor):
+    """One trainable factor per channel: a Dense layer that keeps to the diagonal, its kernel of shape `(channels,)`."""
+    return keras.layers.EinsumDense(
+        "abcd,d->abcd",
+        output_shape=tensor.shape[1:],
+        kernel_initializer=keras.initializers.Constant(operation.init_values),
+        dtype=operation.dtype_policy,
+        name=name,
+    )
+
+
+def _scaled_sum(operation, name):
+    """`first + scale * second`, the residual connection of Inception-ResNet."""
+
+    def call(inputs):
+        scaled = keras.layers.Rescaling(operation.scale, dtype=operation.dtype_policy, name=f"{name}_scaled")(inputs[1])
+        return keras.layers.Add(dtype=operation.dtype_policy, name=name)([inputs[0], scaled])
+
+    return call
+
+
+def _merge_or_rescaling(kind, name, args):
+    """Two tensors: the merging layer of that name. A tensor and a number: Rescaling. Anything else: as it is."""
+    tensors = [value for value in args if isinstance(value, keras.KerasTensor)]
+    values = [value for value in args if isinstance(value, numbers.Real)]
+    if len(args) != 2 or any(tensor.dtype != tensors[0].dtype for tensor in tensors):
+        return None
+    # Merging layers transpose inputs of unequal rank, which the operations do not.
+    if len(tensors) == 2 and len(tensors[0].shape) == len(tensors[1].shape):
+        layer = getattr(keras.layers, kind)(dtype=tensors[0].dtype, name=name)
+        return lambda *both: layer(list(both))
+    if len(tensors) == len(values) == 1:
+        scale, offset = (values[0], 0.0) if kind == "Multiply" else (1.0, values[0])
+        layer = keras.layers.Rescaling(scale, offset, dtype=tensors[0].dtype, name=name)
+        return lambda *_: layer(tensors[0])
+    return None

@@ -1,0 +1,72 @@
+"""The head: from the features of a base to class probabilities."""
+
+import keras
+
+from recipes.bases.seeding import derived_seed
+from recipes.checks import check_number, check_whole, complaint
+
+PROBABILITIES = "probabilities"
+
+
+def check_head(where, head, dropout):
+    """Raise unless `head` is "linear" or a tuple of widths, and `dropout` a fraction below 1."""
+    check_number(where, "dropout", dropout, most=0.99)
+    if head == "linear":
+        return
+    if not isinstance(head, (tuple, list)):
+        rule = 'head must be "linear" or a tuple of widths'
+        raise TypeError(complaint(where, rule, repr(head), 'Pass head="linear" or head=(256,).'))
+    for width in head:
+        check_whole(where, "head", width)
+
+
+def head_names(head, dropout, pooled):
+    """Names of the head's layers, in the order of the data."""
+    hidden = 0 if head == "linear" else len(head)
+    return (
+        *(("head_pool",) if pooled else ()),
+        *(f"head_dense_{index}" for index in range(1, hidden + 1)),
+        *(("head_dropout",) if dropout else ()),
+        PROBABILITIES,
+    )
+
+
+def add_head(features, class_count, head, dropout, seed):
+    """Probabilities of `class_count` classes from `features`, maps (averaged over all pixels) or vectors."""
+    tensor = features
+    if len(features.shape) == 4:
+        tensor = keras.layers.GlobalAveragePooling2D(name="head_pool")(tensor)
+    for index, width in enumerate(() if head == "linear" else head, start=1):
+        name = f"head_dense_{index}"
+        start = keras.initializers.HeNormal(seed=derived_seed(seed, name))
+        tensor = keras.layers.Dense(width, activation="relu", kernel_initializer=start, name=name)(tensor)
+    if dropout:
+        tensor = keras.layers.Dropout(dropout, seed=derived_seed(seed, "head_dropout"), name="head_dropout")(tensor)
+    # A tenth of the deviation that keeps the scale: the first probabilities are near 1 / classes whatever the scale of
+    # the features, so the loss starts near ln(classes) and the first gradients do not upset a pretrained base. Nought
+    # would do so exactly, but then the base and the hidden layers get no gradient in the first step.
+    start = keras.initializers.VarianceScaling(
+        scale=0.01, mode="fan_in", distribution="untruncated_normal", seed=derived_seed(seed, PROBABILITIES)
+    )
+    # float32 under mixed precision too: float16 probabilities cannot tell 0.9999 from 1.
+    return keras.layers.Dense(
+        class_count, activation="softmax", kernel_initializer=start, dtype="float32", name=PROBABILITIES
+    )(tensor)
+
+
+def without_classifier(model):
+    """The features of a model with vectors as output: what its last Dense with softmax or sigmoid takes in.
+
+    `Dense → Activation` and `Dense → Softmax` count as well. A model without either gives features: its output.
+    """
+    last = model.operations[-1]
+    if isinstance(last, keras.layers.Dense) and _is_classifying(last):
+        return last.input
+    if isinstance(last, keras.layers.Softmax) or (isinstance(last, keras.layers.Activation) and _is_classifying(last)):
+        before = keras.Model(model.inputs, last.input).operations[-1]
+        return before.input if isinstance(before, keras.layers.Dense) else last.input
+    return model.output
+
+
+def _is_classifying(layer):
+    return layer.activation in (keras.activations.softmax, keras.activations.sigmoid)

@@ -1,0 +1,243 @@
+"""Fine-tuning a network on images: the main recipe."""
+
+import dataclasses
+import functools
+import os
+from typing import Any
+
+import keras
+
+from recipes.bases import build_network, check_base, default_image_size
+from recipes.checks import check_choice, check_number, check_whole, complaint, image_size_pair
+from recipes.data.loading import load_sized
+from recipes.evaluation import measure
+from recipes.training.augmentation import make_augmentation
+from recipes.training.devices import PRECISIONS, dtype_policy, placement
+from recipes.training.optimizers import SCHEDULES, check_optimizer
+from recipes.training.plans import make_plan
+from recipes.training.progress import Clock, say
+from recipes.training.runs import finish_run, finished_run, run_folder
+from recipes.training.stages import Training, run_stage
+from recipes.values import Data, Result
+
+
+def finetune(
+    base: str | Any,
+    data: dict[str, Any] | str | Any,
+    *,
+    weights: str | None = "imagenet",
+    image_size: int | tuple[int, int] | None = None,
+    head: str | tuple[int, ...] = "linear",
+    plan: str | list[dict[str, Any]] | Any = "default",
+    epochs: int | tuple[int, ...] | None = None,
+    learning_rate: float = 1e-3,
+    layer_ratios: tuple[float, float, float] = (1.0, 0.1, 0.01),
+    layer_decay: float | None = None,
+    batch_size: int = 32,
+    optimizer: str | Any = "adamw",
+    schedule: str = "cosine",
+    weight_decay: float | None = 0.01,
+    dropout: float = 0.0,
+    label_smoothing: float = 0.0,
+    augmentation: str | Any | None = None,
+    patience: int | None = 10,
+    precision: str = "auto",
+    seed: int = 0,
+    out: str | os.PathLike | None = None,
+    verbose: bool = True,
+):
+    """Turn images into a classifier.
+
+    1. Open the data: every image is inspected and decoded once.
+    2. Build one flat network: preprocessing, base, head.
+    3. Run the stages of the plan: by default the head on the frozen base, then also the top blocks at 1/10 and the
+       intermediate ones at 1/100 of the head's rate; a base without weights trains as a whole.
+    4. Measure on the test split, or on the validation split where there is no other.
+
+    Args:
+        base: name in `recipes.list_bases()`, a `keras.Model`, or the path of a `.keras` file. A model is taken to
+            accept RGB 0–255 and to hold its own preprocessing.
+        data: anything that `recipes.load_data` takes, a `Data`, or a dictionary of `load_data`'s arguments
+            (`{"source": "photos/", "on_bad": "error"}`).
+        weights: `"imagenet"`, None for a random start, or the path of a file with weights of the base. Imagenet
+            weights are downloaded when Keras does not have them yet.
+        image_size: pixels, one number or `(height, width)`. Default: what the base was trained on; for a base without
+            weights the images' own size, within what the base takes.
+        head: `"linear"`, or the widths of hidden layers before the last: `(256,)`.
+        plan: `"default"`, `"head"`, `"all"`, or a list of `recipes.Stage`.
+        epochs: most epochs of each stage, or one number per stage. Default: 10 and 10, or 30 for `"all"`.
+        learning_rate: rate of the head after warm-up.
+        layer_ratios: rates of head, top blocks and intermediate blocks, as multiples of `learning_rate`.
+        layer_decay: instead of the last two ratios, a factor from block to block downwards (0–1).
+        batch_size: images per step.
+        optimizer: `"adamw"`, `"adam"`, `"sgd"` (Nesterov momentum 0.9), `"rmsprop"`, `"lion"`, or a Keras optimizer.
+        schedule: `"cosine"` (with warm-up over a tenth of the steps), `"constant"`, or `"plateau"`, which lowers the
+            rate when the validation loss stands still.
+        weight_decay: decoupled, as a multiple of the rate per step; biases and normalisation are spared. None leaves a
+            given optimizer's own.
+        dropout: fraction of the head's inputs dropped in training (0–1).
+        label_smoothing: fraction of each label spread over the classes (0–1).
+        augmentation: None, `"flip"`, `"photo"`, `"scan"`, a Keras layer or a function of (images, seed).
+        patience: epochs without a better validation score after which a stage ends; None never ends one early. The
+            best weights of all stages are kept in any case.
+        precision: `"float32"`, `"mixed_float16"`, `"mixed_bfloat16"`, or `"auto"`: mixed where that is faster.
+        seed: whole number that decides the head's start, the order of the images, dropout and augmentation. It does
+            not change the split: that is `load_data`'s seed.
+        out: folder for the run: settings, report and model. The same call again brings the finished run back.
+        verbose: whether to show progress.
+
+    Returns:
+        `Result`: model, class_names, report and how images are brought to size.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind or out of its range, or the data makes training
+            senseless; see `recipes.load_data`. Raised before any training.
+        ConnectionError: the weights are not here and cannot be fetched.
+        FileExistsError: `out` holds a run with other settings.
+        FloatingPointError: the loss is not finite any more.
+
+    Example:
+        >>> import recipes
+        >>> result = recipes.finetune("small_resnet", "digits", weights=None, epochs=1, verbose=False)
+        >>> result.class_names[:3]
+        ('0', '1', '2')
+
+    Source:
+        Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
+        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay).
+    """
+    settings, where = _plain(locals()), "finetune"
+    _check(batch_size, dropout, label_smoothing, patience, precision, schedule, weight_decay, layer_decay, seed, where)
+    check_optimizer(optimizer, where)
+    check_base(base, weights, image_size, where)
+    augment = make_augmentation(augmentation, where)
+    training = Training(
+        batch_size, optimizer, schedule, weight_decay, label_smoothing, augment, patience, seed, verbose, where
+    )
+    plan_of = functools.partial(
+        make_plan,
+        plan,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        layer_ratios=layer_ratios,
+        layer_decay=layer_decay,
+        where=where,
+    )
+    plan_of(pretrained=weights is not None)  # complains now about what would otherwise fail after the data is read
+    clock = Clock()
+    with run_folder(out, where) as folder:
+        data = _open(data, base, weights, image_size, where)
+        settings["data_fingerprint"] = data.fingerprint
+        finished = finished_run(folder, settings, where)
+        if finished is not None:
+            say(verbose, f"The run in {folder} is complete.")
+            return dataclasses.replace(finished, data=data)
+        clock.lap("data")
+        with placement().scope(), dtype_policy(precision):
+            network = build_network(
+                base,
+                weights=weights,
+                image_size=data.image_size,
+                channels=data.channels,
+                class_count=len(data.class_names),
+                head=head,
+                dropout=dropout,
+                seed=seed,
+                where=where,
+            )
+            clock.lap("building")
+            curves = _train(network, data, plan_of(pretrained=network.pretrained), training)
+            # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
+            network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        clock.lap("training")
+        result = _measured(network.model, data, batch_size)
+        clock.lap("measuring")
+        extras = {"curves": curves, "settings": settings, "seconds": clock.laps}
+        result = dataclasses.replace(result, report=dataclasses.replace(result.report, **extras))
+        if folder is not None:
+            finish_run(folder, result)
+        return result
+
+
+def _check(batch_size, dropout, label_smoothing, patience, precision, schedule, weight_decay, layer_decay, seed, where):
+    check_whole(where, "batch_size", batch_size)
+    check_number(where, "dropout", dropout, most=0.99)
+    check_number(where, "label_smoothing", label_smoothing, most=0.99)
+    if patience is not None:
+        check_whole(where, "patience", patience)
+    if weight_decay is not None:
+        check_number(where, "weight_decay", weight_decay)
+    if layer_decay is not None:
+        check_number(where, "layer_decay", layer_decay, most=1.0, above=True)
+    check_choice(where, "precision", precision, PRECISIONS)
+    check_choice(where, "schedule", schedule, SCHEDULES)
+    check_whole(where, "seed", seed, least=0)
+
+
+def _open(data, base, weights, image_size, where):
+    """The Data, at the size that the caller asks for or the base wants."""
+    wanted = image_size_pair(where, image_size) if image_size is not None else None
+    if isinstance(data, Data):
+        if wanted not in (None, data.image_size):
+            received = f"Data of {data.image_size} and image_size={image_size}"
+            mend = "Leave image_size out, or pass it to recipes.load_data."
+            raise ValueError(complaint(where, "image_size must be that of the Data", received, mend))
+        return data
+    options = dict(data) if isinstance(data, dict) else {"source": data}
+    if "source" not in options:
+        mend = 'Pass data={"source": "photos/", ...}.'
+        raise ValueError(complaint(where, "data needs a source", repr(data), mend))
+
+    def choose_size(natural_size):
+        return wanted or default_image_size(base, weights, natural_size)
+
+    return load_sized(options.pop("source"), choose_size, where, **options)
+
+
+def _train(network, data, stages, training):
+    """Run the stages; per-epoch lists over all of them."""
+    curves, best = {"stage": []}, None
+    for number, stage in enumerate(stages):
+        history, best = run_stage(network, data, stage, training, number, best)
+        for name, values in history.items():
+            curves.setdefault(name, []).extend(float(value) for value in values)
+        curves["stage"].extend([stage.name] * len(history["loss"]))
+    return curves
+
+
+def _measured(model, data, batch_size):
+    """Result with a Report on the test split, or on the validation split, or, where there is neither, on all images."""
+    result = Result(
+        model=model,
+        class_names=data.class_names,
+        image_size=data.image_size,
+        channels=data.channels,
+        resize=data.resize,
+        report=None,
+        trained_on=frozenset(digest.hex() for digest in data.train.digests),
+        data=data,
+    )
+    name = next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
+    return dataclasses.replace(result, report=measure(result, getattr(data, name), name, batch_size))
+
+
+def _plain(arguments):
+    """The arguments of a run as JSON: objects by their configuration or their kind; without what does not matter."""
+    ignored = ("out", "verbose")
+    return {name: _describe(value) for name, value in arguments.items() if name not in ignored}
+
+
+def _describe(value):
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _describe(part) for key, part in value.items()}
+    if isinstance(value, (tuple, list)) and len(value) < 100:
+        return [_describe(part) for part in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, Data):
+        return dataclasses.asdict(value)
+    if isinstance(value, (keras.layers.Layer, keras.optimizers.Optimizer)) and not isinstance(value, keras.Model):
+        return {"class": type(value).__name__, **_describe(value.get_config())}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return getattr(value, "name", None) or type(value).__name__

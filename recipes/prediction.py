@@ -1,0 +1,84 @@
+"""Names and probabilities for new images."""
+
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.checks import check_whole, complaint
+from recipes.data.reading import decode_all
+from recipes.data.sources.arrays import check_pixels
+from recipes.saving import open_classifier
+from recipes.values import Prediction
+
+
+def predict(model: str | Any, images: list[str] | Any, *, batch_size: int = 32):
+    """Say what is in images.
+
+    1. Decode files or bytes by the decoder that training used, EXIF orientation included; bring arrays to size alike.
+    2. Run the model.
+    3. Name the classes.
+
+    Args:
+        model: `Result`, folder of a saved one, or Keras model.
+        images: one image or a list of them: a path, the bytes of an encoded file, or an array `(height, width)`,
+            `(height, width, channels)` or `(images, height, width, channels)` of RGB 0–255.
+        batch_size: images that run through the model together.
+
+    Returns:
+        A `Prediction` for one image, a list of them for several.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        ValueError: an image cannot be decoded, or an array does not hold 0–255.
+
+    Example:
+        >>> import recipes
+        >>> predictions = recipes.predict("runs/flowers", ["rose.jpg", "tulip.jpg"])  # doctest: +SKIP
+    """
+    where = "predict"
+    check_whole(where, "batch_size", batch_size)
+    classifier = open_classifier(model, where)
+    one = isinstance(images, (str, os.PathLike, bytes)) or (isinstance(images, np.ndarray) and images.ndim < 4)
+    listed = [images] if one else list(images)
+    if not listed:
+        return []
+    pixels = decode_all(
+        [_prepare(image, where) for image in listed],
+        classifier.image_size,
+        classifier.channels,
+        classifier.resize,
+        where,
+    )
+    # A dataset's batches have no fixed size, so that the model is traced once, whatever the number of images.
+    batches = tf.data.Dataset.from_tensor_slices(pixels).batch(batch_size)
+    probabilities = classifier.model.predict(batches, verbose=0)
+    predictions = [name_classes(row, classifier.class_names) for row in probabilities]
+    return predictions[0] if one else predictions
+
+
+def name_classes(probabilities, class_names):
+    """The Prediction for one row of probabilities; equal ones keep the order of the classes."""
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = {class_names[index]: float(probabilities[index]) for index in order}
+    return Prediction(class_names[order[0]], float(probabilities[order[0]]), ranked)
+
+
+def _prepare(image, where):
+    """Bytes or a path as they are, anything else as a uint8 array `(height, width, channels)`."""
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, (str, os.PathLike)):
+        path = os.path.expanduser(image)
+        if not os.path.isfile(path):
+            kind = "a folder" if os.path.isdir(path) else "no file"
+            raise FileNotFoundError(
+                complaint(where, "each path must name a file", f"{kind}: {path!r}", "Mend the path.")
+            )
+        return path
+    pixels = check_pixels(image, "the image", where)
+    if pixels.ndim not in (2, 3):
+        mend = "Pass (height, width, channels), or a list of those."
+        raise ValueError(complaint(where, "an image must have 2 or 3 axes", f"shape {pixels.shape}", mend))
+    return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -1,0 +1,66 @@
+"""Callbacks of a stage: keep the best weights, stop when nothing improves, stop when the loss is no number."""
+
+import keras
+import numpy as np
+
+from recipes.checks import complaint
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the weights with the best validation score and brings them back when training ends, however it ends.
+
+    Better is a higher validation accuracy, or an equal one with a lower validation loss.
+
+    Args:
+        patience: epochs without improvement after which training stops; None never stops.
+        best: the score to beat, `(accuracy, -loss)`, when the weights that the model comes with have one.
+    """
+
+    def __init__(self, patience=None, best=None):
+        super().__init__()
+        self.patience = patience
+        self.best = best
+        self.weights = None
+        self.waited = 0
+
+    def on_train_begin(self, logs=None):
+        if self.best is not None:
+            self.weights = self.model.get_weights()
+
+    def on_epoch_end(self, epoch, logs=None):
+        score = (logs["val_accuracy"], -logs["val_loss"])
+        if self.best is None or score > self.best:
+            self.best, self.waited, self.weights = score, 0, self.model.get_weights()
+            return
+        self.waited += 1
+        if self.patience is not None and self.waited >= self.patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self.weights is not None:
+            self.model.set_weights(self.weights)
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Raises FloatingPointError as soon as the loss is not finite.
+
+    Args:
+        where: for the error.
+        stage: name of the stage, for the error.
+    """
+
+    def __init__(self, where, stage):
+        super().__init__()
+        self.where, self.stage, self.epoch = where, stage, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not np.isfinite(logs["loss"]):
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            received = (
+                f"{logs['loss']} in stage {self.stage!r}, epoch {self.epoch + 1}, step {batch + 1} (rate {rate:g})"
+            )
+            mend = f"Lower the learning rate (learning_rate={rate / 10:g}, say) or set precision='float32'."
+            raise FloatingPointError(complaint(self.where, "the loss must stay finite", received, mend))

@@ -1,0 +1,39 @@
+"""Where a run computes: TensorFlow places the work; several GPUs of one host train in step."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+
+
+def placement():
+    """The strategy to train under: the caller's own, MirroredStrategy over several GPUs, or TensorFlow's default."""
+    current = tf.distribute.get_strategy()
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # Once a device is in use its memory is as the user has set it.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    if tf.distribute.has_strategy() or len(gpus) < 2:
+        return current
+    return tf.distribute.MirroredStrategy()
+
+
+@contextlib.contextmanager
+def dtype_policy(precision):
+    """Keras' dtype policy within; as before afterwards. `"auto"` is mixed_float16 on GPUs with tensor cores."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_fastest() if precision == "auto" else precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _fastest():
+    """float32 on a CPU, where mixed precision gains nothing, and on GPUs older than compute capability 7.0."""
+    gpus = tf.config.list_physical_devices("GPU")
+    capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
+    return "mixed_float16" if gpus and min(capabilities) >= (7, 0) else "float32"

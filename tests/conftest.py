@@ -1,0 +1,50 @@
+"""What the tests share: small image folders, a tiny base, one trained classifier."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # values are compared, so that all machines compute alike
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from cases import tiny_base, write_photos
+
+import recipes
+
+# Two devices, so that the tests see what two GPUs would do; ordinary work stays on the first.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of 3 classes with 20 small JPEGs each, which differ in colour."""
+    return write_photos(tmp_path_factory.mktemp("photos"), {"blue": 20, "green": 20, "red": 20})
+
+
+@pytest.fixture(scope="session")
+def photo_data(photos):
+    """The Data of `photos` at 16 pixels."""
+    return recipes.load_data(photos, image_size=16, valid=0.25, test=0.25)
+
+
+@pytest.fixture(scope="session")
+def classifier(photo_data):
+    """A Result of two stages on `photo_data`; tests must not change it."""
+    return recipes.finetune(tiny_base(), photo_data, epochs=(4, 1), learning_rate=0.03, batch_size=8, verbose=False)
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def settings_stay():
+    """No test may leave Keras or TensorFlow with other settings than it found."""
+    before = keras.config.dtype_policy().name, keras.config.floatx(), keras.config.image_data_format()
+    yield
+    assert (keras.config.dtype_policy().name, keras.config.floatx(), keras.config.image_data_format()) == before
