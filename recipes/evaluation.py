@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from recipes.checks import check_whole, complaint
-from recipes.data.batches import ordered_batches
 from recipes.data.loading import load_to_measure
+from recipes.prediction import predict_split
 from recipes.reporting.pages import write_page
 from recipes.reporting.scores import score
 from recipes.saving import PAGE, REPORT, open_classifier, versions, writable_folder
@@ -64,7 +64,7 @@ def evaluate(
 
 def measure(classifier, split, name, batch_size):
     """Report of a classifier on one Split, called `name`."""
-    probabilities = classifier.model.predict(ordered_batches(split, batch_size), verbose=0)
+    probabilities = predict_split(classifier.model, split, batch_size)
     report = score(probabilities, split.labels, split.files, classifier.class_names, name)
     report.versions.update(versions())
     report.cost.update(cost_of(classifier.model))

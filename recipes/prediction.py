@@ -3,14 +3,15 @@
 import os
 from typing import Any
 
+import keras
 import numpy as np
-import tensorflow as tf
 
 from recipes.checks import check_whole, complaint
+from recipes.data.batches import ordered_batches, replicas_of
 from recipes.data.reading import decode_all
 from recipes.data.sources.arrays import check_pixels
 from recipes.saving import open_classifier
-from recipes.values import Prediction
+from recipes.values import Prediction, Split
 
 
 def predict(model: str | Any, images: list[str] | Any, *, batch_size: int = 32):
@@ -51,11 +52,20 @@ def predict(model: str | Any, images: list[str] | Any, *, batch_size: int = 32):
         classifier.resize,
         where,
     )
-    # A dataset's batches have no fixed size, so that the model is traced once, whatever the number of images.
-    batches = tf.data.Dataset.from_tensor_slices(pixels).batch(batch_size)
-    probabilities = classifier.model.predict(batches, verbose=0)
+    count = len(pixels)
+    split = Split(pixels, np.arange(count), np.zeros(count, np.int32), (), ())
+    probabilities = predict_split(classifier.model, split, batch_size)
     predictions = [name_classes(row, classifier.class_names) for row in probabilities]
     return predictions[0] if one else predictions
+
+
+def predict_split(model, split, batch_size):
+    """Probabilities of every image of a Split, `(images, classes)`."""
+    replicas = replicas_of(model)
+    if len(split) < replicas:
+        return keras.ops.convert_to_numpy(model(split.images(), training=False))
+    # A dataset's batches have no fixed size, so that the model is traced once, whatever the number of images.
+    return model.predict(ordered_batches(split, batch_size, replicas), verbose=0)
 
 
 def name_classes(probabilities, class_names):

@@ -13,7 +13,7 @@ def write_photos(folder, counts, size=(24, 20), seed=0):
     for name, count in counts.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            noise = random.normal(0, 40, (*size, 3)) + COLOURS.get(name, (90, 90, 90))
+            noise = random.normal(0, 25, (*size, 3)) + COLOURS.get(name, (90, 90, 90))
             picture = Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
             picture.save(folder / name / f"{name}_{number}.jpg", quality=95)
     return folder
@@ -21,12 +21,13 @@ def write_photos(folder, counts, size=(24, 20), seed=0):
 
 def tiny_base(size=16, channels=3):
     """A convolutional base with four blocks, BatchNormalization among them, and its own preprocessing."""
-    keras_random = keras.utils.set_random_seed
-    keras_random(7)
+    keras.utils.set_random_seed(7)
     image = keras.Input((size, size, channels))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
     for number, filters in enumerate((4, 8, 8, 8)):
-        x = keras.layers.Conv2D(filters, 3, strides=2 if number else 1, padding="same", name=f"conv{number}")(x)
+        x = keras.layers.Conv2D(
+            filters, 3, strides=2 if number else 1, padding="same", kernel_initializer="he_normal", name=f"conv{number}"
+        )(x)
         x = keras.layers.BatchNormalization(name=f"norm{number}")(x)
         x = keras.layers.ReLU(name=f"relu{number}")(x)
     return keras.Model(image, x, name="tiny")

@@ -34,7 +34,7 @@ def photo_data(photos):
 @pytest.fixture(scope="session")
 def classifier(photo_data):
     """A Result of two stages on `photo_data`; tests must not change it."""
-    return recipes.finetune(tiny_base(), photo_data, epochs=(4, 1), learning_rate=0.03, batch_size=8, verbose=False)
+    return recipes.finetune(tiny_base(), photo_data, epochs=(20, 1), learning_rate=0.1, batch_size=8, verbose=False)
 
 
 @pytest.fixture

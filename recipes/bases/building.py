@@ -139,6 +139,8 @@ def _editing(seed, plain):
         if isinstance(operation, IMAGE_LEVEL):
             config["dtype"] = "float32"
             widen_preprocessing(operation, config, tensor.shape[-1])
+        elif "dtype" in config and operation.dtype_policy.name == "float32":
+            config["dtype"] = keras.config.dtype_policy().name  # a user's model follows the precision of the run
         if "trainable" in config:
             config["trainable"] = True
         if plain and getattr(operation, "activation", None) is keras.activations.relu:

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def training_batches(split, batch_size, *, epochs, seed, augment=None):
+def training_batches(split, batch_size, *, epochs, seed, augment=None, replicas=1):
     """All batches of all epochs, in an order that depends on nothing but the seed and the number of the epoch.
 
     The last batch of an epoch may be smaller; no image is left out.
@@ -14,18 +14,19 @@ def training_batches(split, batch_size, *, epochs, seed, augment=None):
         batch_size: images per batch.
         epochs: how many times each image is drawn.
         seed: whole number.
-        augment: None, or a function of (float32 images, int32 pair that seeds this batch) that gives float32 images.
+        augment: None, or a function of (float32 images, int64 pair that seeds this batch) that gives float32 images.
+        replicas: devices that share a batch; no batch has fewer images than that.
 
     Returns:
         `tf.data.Dataset` of (images, labels): uint8 `(batch, height, width, channels)`, or float32 when augmented, and
-        int32 `(batch,)`; `steps_per_epoch(split, batch_size)` batches an epoch.
+        int32 `(batch,)`; `steps_per_epoch(split, batch_size, replicas)` batches an epoch.
     """
     count = len(split)
 
     def epoch_of_batches(epoch):
         seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seeds)
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return _cut(order, count, batch_size, replicas)
 
     orders = tf.data.Dataset.range(epochs).flat_map(epoch_of_batches)
     batches = orders.enumerate().map(
@@ -35,15 +36,34 @@ def training_batches(split, batch_size, *, epochs, seed, augment=None):
     return _finish(batches.map(_augmented(augment), num_parallel_calls=tf.data.AUTOTUNE))
 
 
-def ordered_batches(split, batch_size):
+def ordered_batches(split, batch_size, replicas=1):
     """Batches of (uint8 images, int32 labels) in the split's own order, each image once."""
-    rows = tf.data.Dataset.range(len(split)).batch(batch_size)
+    rows = _cut(tf.range(len(split), dtype=tf.int64), len(split), batch_size, replicas)
     return _finish(rows.map(lambda part: _fetch(split, part), num_parallel_calls=tf.data.AUTOTUNE))
 
 
-def steps_per_epoch(split, batch_size):
+def steps_per_epoch(split, batch_size, replicas=1):
     """Number of batches that hold every image once."""
-    return -(-len(split) // batch_size)
+    return len(_starts(len(split), batch_size, replicas))
+
+
+def replicas_of(model):
+    """Devices that a model computes on in step: 1, unless it was built under a strategy for several."""
+    return model.distribute_strategy.num_replicas_in_sync
+
+
+def _cut(order, count, batch_size, replicas):
+    """Dataset of the parts of `order` that make up the batches."""
+    starts = _starts(count, batch_size, replicas)
+    ends = tf.data.Dataset.from_tensor_slices(tf.constant([*starts[1:], count], tf.int64))
+    starts = tf.data.Dataset.from_tensor_slices(tf.constant(starts, tf.int64))
+    return tf.data.Dataset.zip(starts, ends).map(lambda start, end: order[start:end])
+
+
+def _starts(count, batch_size, replicas):
+    """Where each batch begins. What is left over for the last one joins the one before when some device had none."""
+    starts = list(range(0, count, batch_size))
+    return starts[:-1] if len(starts) > 1 and count - starts[-1] < replicas else starts
 
 
 def _fetch(split, rows):

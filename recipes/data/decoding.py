@@ -1,5 +1,7 @@
 """The one decoder: encoded bytes to a uint8 image, in TensorFlow operations, so that served graphs contain it too."""
 
+import functools
+
 import tensorflow as tf
 
 from recipes.data.orientation import exif_orientation
@@ -47,6 +49,7 @@ def fit_image(image, image_size, resize="crop"):
     return tf.cond(same, lambda: image, lambda: _resample(image, image_size, resize))
 
 
+@functools.lru_cache(maxsize=16)
 def make_decoder(image_size, channels, resize):
     """A compiled function from a vector of encoded images to uint8 `(images, height, width, channels)`, on the CPU."""
 
@@ -62,6 +65,7 @@ def make_decoder(image_size, channels, resize):
     return decode
 
 
+@functools.lru_cache(maxsize=16)
 def make_fitter(image_size, channels, resize):
     """A compiled function that brings uint8 images `(images, height, width, channels)` to `image_size`, on the CPU."""
 

@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import os
 import threading
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 from recipes.checks import complaint
 from recipes.data.decoding import make_decoder, make_fitter
 from recipes.data.headers import pixels_in, why_not
-from recipes.data.listing import Chunk
+from recipes.data.listing import FILES_PER_CHUNK, Chunk
 from recipes.data.store import Store, check_space
 
 _LARGE = 16_000_000  # pixels; images beyond are decoded one at a time, so that many threads need not much memory
@@ -61,15 +62,25 @@ def decode_all(images, image_size, channels, resize, where):
     """uint8 `(images, height, width, channels)` of paths, bytes and uint8 arrays; ValueError where one is no good."""
     reader = _Reader(image_size, channels, resize, where)
     pixels = []
-    for number, image in enumerate(images):
-        name = image if isinstance(image, str) else f"image {number}"
-        chunk = Chunk(image[None] if isinstance(image, np.ndarray) else (image,), (None,), (name,))
-        decoded, _, _, bad = reader.read(chunk)
+    for _, (decoded, _, _, bad) in _map_in_order(reader.read, _chunks_of(images)):
         if bad:
             mend = "Pass JPEG, PNG, GIF, BMP or WebP images that are whole."
-            raise ValueError(complaint(where, "an image cannot be used", f"{name}: {bad[0][1]}", mend))
+            raise ValueError(complaint(where, "an image cannot be used", f"{bad[0][0]}: {bad[0][1]}", mend))
         pixels.append(decoded)
     return np.concatenate(pixels)
+
+
+def _chunks_of(images):
+    """Chunks of neighbouring images that can be read together: encoded ones, or arrays of one shape."""
+
+    def kind(pair):
+        return getattr(pair[1], "shape", None)
+
+    for shape, group in itertools.groupby(enumerate(images), key=kind):
+        while part := list(itertools.islice(group, FILES_PER_CHUNK)):
+            names = tuple(image if isinstance(image, str) else f"image {number}" for number, image in part)
+            together = tuple(image for _, image in part)
+            yield Chunk(np.stack(together) if shape else together, (None,) * len(part), names)
 
 
 def _map_in_order(function, items):

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from recipes.data.batches import ordered_batches, steps_per_epoch, training_batches
+from recipes.data.batches import ordered_batches, replicas_of, steps_per_epoch, training_batches
 from recipes.training.callbacks import KeepBest, StopOnNaN
 from recipes.training.optimizers import make_optimizer, make_rate
 from recipes.training.progress import fit_verbosity, say
@@ -48,7 +48,8 @@ def run_stage(network, data, stage, training, number, best=None):
         `(history, best)`: per-epoch lists by name, and the score of the weights that the model has now.
     """
     ratios = _free(network, stage)
-    steps = steps_per_epoch(data.train, training.batch_size)
+    replicas = replicas_of(network.model)
+    steps = steps_per_epoch(data.train, training.batch_size, replicas)
     rate = make_rate(training.schedule, stage.learning_rate, steps * stage.epochs)
     network.model.compile(
         make_optimizer(training.optimizer, rate, training.weight_decay, ratios),
@@ -58,14 +59,14 @@ def run_stage(network, data, stage, training, number, best=None):
     say(training.verbose, describe_stage(network, stage))
     seed = (training.seed * 1009 + number) % 2**31
     batches = training_batches(
-        data.train, training.batch_size, epochs=stage.epochs, seed=seed, augment=training.augment
+        data.train, training.batch_size, epochs=stage.epochs, seed=seed, augment=training.augment, replicas=replicas
     )
     keeper = KeepBest(training.patience, best)
     history = network.model.fit(
         batches,
         epochs=stage.epochs,
         steps_per_epoch=steps,
-        validation_data=ordered_batches(data.valid, training.batch_size) if len(data.valid) else None,
+        validation_data=ordered_batches(data.valid, training.batch_size, replicas) if len(data.valid) else None,
         callbacks=[StopOnNaN(training.where, stage.name), *_watchers(training, data, keeper)],
         shuffle=False,  # the batches come in their order
         verbose=fit_verbosity(training.verbose),

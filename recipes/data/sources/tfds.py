@@ -1,6 +1,7 @@
 """Sets of TensorFlow Datasets by name: `"tfds:cifar10"`."""
 
 import itertools
+import os
 import threading
 import urllib.error
 import urllib.request
@@ -61,7 +62,8 @@ def _keys(tfds, info, name, where):
 
 def _builder(tfds, name, where):
     try:
-        return tfds.builder(name)
+        # TFDS reads the variable when it is imported; read now, it holds as long as users expect.
+        return tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
     except tfds.core.DatasetNotFoundError as error:
         close = nearest(name, tfds.list_builders())
         mend = f'Did you mean "tfds:{close}"?' if close else "See tensorflow_datasets.list_builders()."

@@ -1,0 +1,526 @@
+"""The main recipe: what trains, at which rates, what stays, and what comes out."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from cases import random_images, tiny_base, write_photos
+
+import recipes
+from recipes.bases import build_network
+from recipes.training.optimizers import make_rate
+from recipes.training.stages import describe_stage
+
+
+def weights_of(model, names):
+    return {name: model.get_layer(name).get_weights() for name in names}
+
+
+def changed(before, model):
+    """Names of the layers of which any weight differs from `before`."""
+    return {
+        name
+        for name, old in before.items()
+        if any(not np.array_equal(a, b) for a, b in zip(old, model.get_layer(name).get_weights(), strict=True))
+    }
+
+
+def tune(data, **arguments):
+    arguments = {"epochs": 1, "batch_size": 8, "verbose": False, **arguments}
+    return recipes.finetune(tiny_base(), data, **arguments)
+
+
+# --- what comes out --------------------------------------------------------------------------------------------------
+
+
+def test_it_learns(classifier):
+    assert classifier.report.scores["accuracy"] > 0.8  # three classes: chance is a third
+    assert classifier.report.split == "test"
+    assert classifier.class_names == ("blue", "green", "red")
+
+
+def test_report_holds_curves_cost_settings_versions_and_seconds(classifier, photo_data):
+    report = classifier.report
+    assert report.curves["stage"] == ["head"] * 20 + ["blocks"]
+    assert {len(values) for values in report.curves.values()} == {21}
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(report.curves)
+    assert report.cost["parameters"] == classifier.model.count_params()
+    assert report.settings["epochs"] == [20, 1]
+    assert report.settings["data_fingerprint"] == photo_data.fingerprint
+    assert report.versions["keras"] == keras.__version__
+    assert set(report.seconds) == {"data", "building", "training", "measuring"}
+    assert "accuracy" in repr(report)
+
+
+def test_accuracy_is_that_of_model_evaluate(classifier, photo_data):
+    test = photo_data.test
+    _, accuracy = classifier.model.evaluate(test.images().astype("float32"), test.labels, verbose=0)
+    assert np.float32(classifier.report.scores["accuracy"]) == np.float32(accuracy)
+    rows = classifier.report.rows
+    assert [row["file"] for row in rows] == list(test.files)
+    assert [row["true"] for row in rows] == [photo_data.class_names[label] for label in test.labels]
+    assert np.mean([row["true"] == row["predicted"] for row in rows]) == classifier.report.scores["accuracy"]
+
+
+def test_same_seed_same_report_other_seed_other_weights(photo_data):
+    one, two, other = (tune(photo_data, seed=seed, dropout=0.2, augmentation="photo") for seed in (4, 4, 5))
+    for old, new in zip(one.model.get_weights(), two.model.get_weights(), strict=True):
+        assert np.array_equal(old, new)
+    assert one.report.scores == two.report.scores
+    assert one.report.curves == two.report.curves
+    assert not np.array_equal(one.model.get_weights()[-2], other.model.get_weights()[-2])
+
+
+def test_inputs_are_left_as_they_were(random):
+    x, y = random_images(random, 40), np.arange(40) % 2
+    kept, base, optimizer = (x.copy(), y.copy()), tiny_base(), keras.optimizers.SGD(0.1)
+    base.get_layer("conv1").trainable = False
+    before = base.get_weights()
+    random_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    recipes.finetune(base, (x, y), epochs=1, optimizer=optimizer, plan="all", verbose=False)
+    assert np.array_equal(x, kept[0])
+    assert np.array_equal(y, kept[1])
+    assert all(np.array_equal(old, new) for old, new in zip(before, base.get_weights(), strict=True))
+    assert not base.get_layer("conv1").trainable
+    assert not optimizer.built
+    assert np.array_equal(random_state, np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"plan": "head"},
+        {"plan": "all", "optimizer": "sgd", "schedule": "constant"},
+        {"layer_decay": 0.5, "optimizer": "lion"},
+        {"schedule": "plateau", "optimizer": "rmsprop"},
+        {"label_smoothing": 0.1, "dropout": 0.3, "head": (8,), "optimizer": "adam"},
+        {"plan": [recipes.Stage("first", 1), {"name": "second", "epochs": 1, "early": 1.0}]},
+        {"augmentation": keras.layers.RandomFlip(seed=3)},
+        {"augmentation": lambda images, seed: images + tf.random.stateless_uniform((), seed)},
+        {"optimizer": keras.optimizers.SGD(0.1, momentum=0.5), "weight_decay": None},
+        {"patience": None, "weights": None},
+    ],
+)
+def test_every_piece_can_be_set(photo_data, arguments):
+    result = tune(photo_data, **arguments)
+    assert np.isfinite(result.report.curves["loss"]).all()
+    json.dumps(result.report.settings)
+
+
+def test_data_as_a_dictionary(photos):
+    result = tune({"source": str(photos), "valid": 0.3, "test": 0, "resize": "stretch"}, image_size=16)
+    assert result.report.split == "valid"
+    assert result.resize == "stretch"
+
+
+def test_without_validation_images_it_says_train(photos):
+    result = tune({"source": photos, "valid": 0, "test": 0})
+    assert result.report.split == "train"
+
+
+def test_grey_images(random):
+    y = np.arange(40) % 2
+    x = random.integers(0, 100, (40, 16, 16), np.uint8) + (100 * y[:, None, None]).astype(np.uint8)
+    result = recipes.finetune(tiny_base(), (x, y), epochs=20, plan="all", learning_rate=0.01, verbose=False)
+    assert result.channels == 1
+    assert result.predict(np.full((16, 16), 150, np.uint8)).label == "1"
+    assert result.predict(np.full((16, 16), 50, np.uint8)).label == "0"
+
+
+# --- what trains -----------------------------------------------------------------------------------------------------
+
+
+def test_frozen_is_frozen_bit_for_bit(photo_data):
+    base = tiny_base()
+    for number in range(4):  # a network that has seen data, so that moving statistics would move
+        base.get_layer(f"norm{number}").set_weights(
+            [np.full(s.shape, 1.5) for s in base.get_layer(f"norm{number}").weights]
+        )
+    names = [f"{kind}{number}" for kind in ("conv", "norm") for number in range(4)]
+    before = weights_of(base, names)
+    stages = {
+        "head": recipes.Stage("head", 2),
+        "top": recipes.Stage("top", 2, top=0.1),
+        "most": recipes.Stage("most", 2, top=0.1, intermediate=0.01),
+        "all": recipes.Stage("all", 2, top=1, intermediate=1, early=1),
+    }
+    network = build_network(base, image_size=16, class_count=3)
+    ratios = {name: stage.ratios(len(network.blocks)) for name, stage in stages.items()}
+    for name, stage in stages.items():
+        result = recipes.finetune(base, photo_data, plan=[stage], batch_size=8, verbose=False)
+        trained = {
+            layer
+            for block, ratio in zip(network.blocks, ratios[name], strict=True)
+            for layer in block.layers
+            if ratio and layer.startswith("conv")
+        }
+        assert changed(before, result.model) == trained, name  # BatchNormalization never
+
+
+def test_without_weights_batchnorm_trains(photo_data):
+    result = tune(photo_data, weights=None)
+    fresh = build_network(tiny_base(), weights=None, image_size=16, class_count=3).model
+    names = [f"{kind}{number}" for kind in ("conv", "norm") for number in range(4)]
+    assert changed(weights_of(fresh, names), result.model) == set(names)
+
+
+def test_rates_of_the_groups_under_sgd(photo_data):
+    """One step of SGD moves each layer by its ratio times what a uniform rate moves it."""
+    stage = {"epochs": 1, "learning_rate": 0.01}
+    options = {"optimizer": keras.optimizers.SGD(), "schedule": "constant", "batch_size": 1000, "weight_decay": 0.0}
+    even = recipes.Stage("even", **stage, top=1, intermediate=1, early=1)
+    layered = recipes.Stage("layered", **stage, top=0.1, intermediate=0.01)
+    start = build_network(tiny_base(), image_size=16, class_count=3)
+    no_valid = recipes.Data(**{**vars(photo_data), "valid": empty(photo_data.valid), "test": empty(photo_data.test)})
+    moved = []
+    for plan in (even, layered):
+        model = recipes.finetune(tiny_base(), no_valid, plan=[plan], verbose=False, **options).model
+        moved.append({layer.name: model.get_layer(layer.name).get_weights() for layer in start.model.layers})
+    for block, ratio in zip(start.blocks, layered.ratios(len(start.blocks)), strict=True):
+        for name in block.layers:
+            for old, full, part in zip(
+                start.model.get_layer(name).get_weights(), moved[0][name], moved[1][name], strict=True
+            ):
+                # Weights of about 0.3 are known to 3e-8 in float32.
+                np.testing.assert_allclose(part - old, ratio * (full - old), atol=1e-7)
+    head = start.model.get_layer("probabilities").get_weights()
+    for old, full, part in zip(head, moved[0]["probabilities"], moved[1]["probabilities"], strict=True):
+        np.testing.assert_allclose(part - old, full - old, atol=1e-7)
+
+
+def empty(split):
+    return recipes.Split(split.store, split.rows[:0], split.labels[:0], (), ())
+
+
+def test_stage_ratios():
+    assert recipes.Stage("a", 1, top=0.1, intermediate=0.01).ratios(5) == (0, 0, 0.01, 0.01, 0.1)
+    assert recipes.Stage("a", 1, layer_decay=0.5).ratios(3) == (0.125, 0.25, 0.5)
+    network = build_network(tiny_base(), image_size=16, class_count=3)
+    line = describe_stage(network, recipes.Stage("blocks", 3, 1e-3, top=0.1, intermediate=0.01))
+    assert line.startswith("Stage 'blocks', at most 3 epochs: head at 0.001, ")
+    assert "at 0.0001" in line
+    assert "at 1e-05" in line
+    assert "frozen" in line
+
+
+def test_cosine_schedule_warms_up_and_ends_at_zero():
+    rate = make_rate("cosine", 0.1, 100)
+    values = [float(rate(step)) for step in range(101)]
+    assert values[0] == 0
+    assert np.argmax(values) == 10
+    assert max(values) == pytest.approx(0.1)
+    assert values[55] == pytest.approx(0.05, abs=1e-6)  # half way between warm-up and end
+    assert values[100] == pytest.approx(0, abs=1e-9)
+
+
+def test_best_weights_of_all_stages_are_kept(photo_data):
+    """A second stage that wrecks the network ends with the first stage's weights."""
+    good = recipes.Stage("good", 4, 0.03)
+    wreck = recipes.Stage("wreck", 1, 30.0, top=1, intermediate=1, early=1)
+    one = recipes.finetune(tiny_base(), photo_data, plan=[good], batch_size=8, verbose=False)
+    both = recipes.finetune(
+        tiny_base(), photo_data, plan=[good, wreck], batch_size=8, schedule="constant", verbose=False
+    )
+    curves = both.report.curves
+    best = max(range(5), key=lambda epoch: (curves["val_accuracy"][epoch], -curves["val_loss"][epoch]))
+    assert curves["stage"][best] == "good"
+    valid = photo_data.valid
+    measured = both.model.evaluate(valid.images(), valid.labels, verbose=0)
+    assert measured[1] == pytest.approx(curves["val_accuracy"][best])
+    assert measured[0] == pytest.approx(curves["val_loss"][best], rel=1e-5)
+    assert one.report.split == "test"
+
+
+def test_early_stopping(photo_data):
+    still = recipes.Stage("still", 30, 1e-12)
+    result = recipes.finetune(tiny_base(), photo_data, plan=[still], patience=2, batch_size=8, verbose=False)
+    assert 3 <= len(result.report.curves["loss"]) < 30
+
+
+def test_two_devices_in_step_give_what_one_gives(photo_data):
+    """On batches that divide evenly: each device averages over its own half."""
+    even = photo_data.train
+    size = len(even) // 8 * 8
+    train = recipes.Split(even.store, even.rows[:size], even.labels[:size], even.files[:size], even.digests[:size])
+    data = recipes.Data(**{**vars(photo_data), "train": train})
+    one = tune(data, epochs=(2, 2), optimizer="sgd")
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        two = tune(data, epochs=(2, 2), optimizer="sgd")
+    for single, mirrored in zip(one.model.get_weights(), two.model.get_weights(), strict=True):
+        np.testing.assert_allclose(mirrored, single, atol=1e-5)
+    assert one.report.scores["accuracy"] == two.report.scores["accuracy"]
+
+
+def test_mixed_precision_gives_float32_probabilities(photo_data):
+    result = tune(photo_data, precision="mixed_bfloat16")
+    assert result.model.get_layer("conv1").compute_dtype == "bfloat16"
+    assert result.model.output.dtype == "float32"
+
+
+# --- complaints ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"base": "vg16"}, "Did you mean 'vgg16'"),
+        ({"base": 3}, "base must be"),
+        ({"base": "vgg16", "image_size": 16}, "at least 32 pixels"),
+        ({"base": "small_resnet"}, "weights=None"),
+        ({"weights": "imagenets.h5"}, "weights"),
+        ({"epochs": -1}, "epochs must be at least 1"),
+        ({"epochs": (1, 2, 3)}, "2 stage(s)"),
+        ({"epochs": 1.5}, "epochs must be a whole number"),
+        ({"learning_rate": 0}, "learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"layer_ratios": (1, 2)}, "three numbers"),
+        ({"layer_decay": 1.5}, "layer_decay"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"optimizer": "adamm"}, "Did you mean 'adam"),
+        ({"optimizer": 1}, "optimizer is of no known kind"),
+        ({"schedule": "cosin"}, "Did you mean 'cosine'"),
+        ({"weight_decay": -1}, "weight_decay"),
+        ({"dropout": 1}, "dropout"),
+        ({"label_smoothing": -0.1}, "label_smoothing"),
+        ({"augmentation": "flipp"}, "Did you mean 'flip'"),
+        ({"augmentation": 3}, "augmentation is of no known kind"),
+        ({"patience": 0}, "patience"),
+        ({"precision": "float16"}, "Did you mean"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"plan": "heads"}, "Did you mean 'head'"),
+        ({"plan": []}, "plan must hold stages"),
+        ({"plan": [{"name": "a"}]}, "epochs"),
+        ({"plan": [{"name": "a", "epochs": 1, "rate": 3}]}, "rate"),
+        ({"head": "liner"}, "head"),
+        ({"data": "nowhere/"}, "does not exist"),
+        ({"data": {"sourc": "digits"}}, "data needs a source"),
+        ({"data": {"source": "digits", "tset": 0.1}}, "tset"),
+        ({"base": "small_resnet", "weights": None, "image_size": 24}, "image_size must be that of the Data"),
+    ],
+)
+def test_complaints_come_before_any_training(photo_data, monkeypatch, arguments, said):
+    def fail(*_, **__):
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(keras.Model, "fit", fail)
+    arguments = dict(arguments)
+    base, data = arguments.pop("base", None) or tiny_base(), arguments.pop("data", None) or photo_data
+    with pytest.raises((TypeError, ValueError, FileNotFoundError)) as caught:
+        recipes.finetune(base, data, verbose=False, **arguments)
+    assert said in str(caught.value)
+
+
+def test_bad_stages():
+    for arguments, said in (
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": 1, "learning_rate": -1}, "learning_rate"),
+        ({"epochs": 1, "head": 0}, "something must train"),
+        ({"epochs": 1, "layer_decay": 0.5, "top": 0.1}, "layer_decay replaces"),
+    ):
+        with pytest.raises(ValueError, match="Stage 'x'") as caught:
+            recipes.Stage("x", **arguments)
+        assert said in str(caught.value)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(photo_data):
+    with pytest.raises(FloatingPointError, match="Lower the learning rate"):
+        tune(photo_data, plan=[recipes.Stage("wild", 3, 1e30, top=1, intermediate=1, early=1)], optimizer="sgd")
+
+
+# --- run folders -----------------------------------------------------------------------------------------------------
+
+
+def test_run_folder_is_complete_refuses_other_settings_and_comes_back(photo_data, tmp_path, capsys):
+    out = tmp_path / "run"
+    first = tune(photo_data, out=out)
+    names = {path.name for path in out.iterdir()}
+    assert names == {"settings.json", "report.json", "report.html", "model.keras", "classifier.json"}
+    stamp = (out / "model.keras").stat().st_mtime_ns
+    again = tune(photo_data, out=out, verbose=True)
+    assert "is complete" in capsys.readouterr().out
+    assert (out / "model.keras").stat().st_mtime_ns == stamp
+    assert again.report == first.report
+    with pytest.raises(FileExistsError, match=r"epochs was 1 and is 2"):
+        tune(photo_data, out=out, epochs=2)
+
+
+def test_changed_data_is_another_run(tmp_path):
+    photos = write_photos(tmp_path / "photos", {"red": 8, "green": 8})
+    tune(photos, out=tmp_path / "run")
+    next((photos / "red").iterdir()).unlink()
+    with pytest.raises(FileExistsError, match="data_fingerprint"):
+        tune(photos, out=tmp_path / "run")
+
+
+def test_a_folder_of_something_else_is_left_alone(photo_data, tmp_path):
+    (tmp_path / "thesis.txt").write_text("text")
+    with pytest.raises(FileExistsError, match="new folder"):
+        tune(photo_data, out=tmp_path)
+
+
+def test_a_failed_run_leaves_no_folder(photo_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        tune(photo_data, out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_data_is_read(photo_data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot be written"):
+        tune("nowhere/", out=tmp_path / "file" / "run")
+
+
+# --- saved and loaded ------------------------------------------------------------------------------------------------
+
+LOAD = """
+import json, sys
+import numpy as np
+import recipes
+result = recipes.load(sys.argv[1])
+predictions = result.predict(sys.argv[2:])
+print(json.dumps([result.class_names, [p.probabilities for p in predictions], result.report.scores]))
+"""
+PLAIN = """
+import sys
+import keras, numpy as np
+assert "recipes" not in sys.modules
+model = keras.saving.load_model(sys.argv[1])
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+"""
+
+
+def in_fresh_process(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_loaded_in_a_fresh_process_it_says_the_same(classifier, photo_data, tmp_path):
+    files = photo_data.test.files[:5]
+    classifier.save(tmp_path / "saved")
+    names, probabilities, scores = json.loads(in_fresh_process(LOAD, tmp_path / "saved", *files))
+    expected = [prediction.probabilities for prediction in classifier.predict(list(files))]
+    assert tuple(names) == classifier.class_names
+    assert [list(row) for row in probabilities] == [list(row) for row in expected]
+    for row, other in zip(probabilities, expected, strict=True):
+        np.testing.assert_allclose(list(row.values()), list(other.values()), rtol=1e-6)  # printed and read back
+    assert scores == classifier.report.scores
+
+
+def test_plain_keras_loads_the_model_file(classifier, photo_data, tmp_path):
+    classifier.save(tmp_path)
+    images = photo_data.test.images()
+    np.save(tmp_path / "x.npy", images)
+    in_fresh_process(PLAIN, tmp_path / "model.keras", tmp_path / "x.npy", tmp_path / "y.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), classifier.model.predict(images, verbose=0))
+
+
+def test_save_and_load_complain(classifier, tmp_path):
+    with pytest.raises(TypeError, match="result must be a Result"):
+        recipes.save(classifier.model, tmp_path)
+    with pytest.raises(FileNotFoundError, match="no finished classifier"):
+        recipes.load(tmp_path)
+
+
+def test_a_model_that_wants_to_run_code_is_refused(classifier, tmp_path):
+    classifier.save(tmp_path)
+    image = keras.Input((16, 16, 3))
+    flat = keras.layers.Flatten()(keras.layers.Lambda(lambda x: x)(image))
+    keras.Model(image, keras.layers.Dense(3, "softmax")(flat)).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="Lambda"):
+        recipes.load(tmp_path)
+
+
+# --- predict and evaluate --------------------------------------------------------------------------------------------
+
+
+def test_paths_bytes_and_arrays_are_predicted_alike(classifier, photo_data):
+    file = photo_data.test.files[0]
+    with open(file, "rb") as opened:
+        content = opened.read()
+    pixels = photo_data.test.images(0, 1)[0]
+    by_path, by_bytes, by_pixels = (classifier.predict(image) for image in (file, content, pixels))
+    assert by_path == by_bytes == by_pixels
+    assert classifier.predict([file, content])[1] == by_path
+    assert classifier.predict(photo_data.test.images(0, 3))[0] == by_path
+    assert by_path.label == next(iter(by_path.probabilities))
+    assert by_path.probability == max(by_path.probabilities.values())
+    assert sum(by_path.probabilities.values()) == pytest.approx(1, abs=1e-6)
+    assert classifier.predict([]) == []
+
+
+def test_predictions_are_those_of_the_report(classifier, photo_data):
+    predictions = classifier.predict(list(photo_data.test.files))
+    for prediction, row in zip(predictions, classifier.report.rows, strict=True):
+        assert prediction.label == row["predicted"]
+        assert prediction.probability == pytest.approx(row["probability"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "kind", "said"),
+    [
+        ("nowhere.jpg", FileNotFoundError, "nowhere.jpg"),
+        (b"", ValueError, "0 bytes"),
+        (b"text", ValueError, "not an image"),
+        ([np.zeros((4, 4, 3)), np.full((4, 4, 3), -1)], ValueError, "0–255"),
+        (np.zeros(7), ValueError, "(7,)"),
+        (np.zeros((4, 4, 5)), ValueError, "5 channels"),
+    ],
+)
+def test_what_cannot_be_predicted_is_named(classifier, images, kind, said):
+    with pytest.raises(kind) as caught:
+        classifier.predict(images)
+    assert said in str(caught.value)
+
+
+def test_evaluate_equals_the_report_and_leaves_training_images_out(classifier, photo_data, photos, tmp_path):
+    report = classifier.evaluate(photo_data)
+    assert report.scores == classifier.report.scores
+    assert report.rows == classifier.report.rows
+    with pytest.warns(UserWarning, match=f"{len(photo_data.train)} of 60 images left out"):
+        rest = recipes.evaluate(classifier, photos, out=tmp_path)
+    assert sorted(row["file"] for row in rest.rows) == sorted(photo_data.valid.files + photo_data.test.files)
+    assert recipes.Report.load(tmp_path / "report.json") == rest
+    assert (tmp_path / "report.html").exists()
+
+
+def test_evaluate_finds_the_classes_by_name(classifier, tmp_path):
+    """A folder with some of the classes only: the labels are those of the model, not of the folder."""
+    write_photos(tmp_path, {"red": 10, "green": 10}, seed=9)
+    report = classifier.evaluate(tmp_path)
+    assert report.class_names == classifier.class_names
+    assert report.scores["accuracy"] > 0.8
+    assert report.per_class["blue"]["images"] == 0
+
+
+def test_evaluate_complains(classifier, photos, photo_data, tmp_path):
+    write_photos(tmp_path, {"red": 4, "pink": 4}, seed=9)
+    with pytest.raises(ValueError, match="'pink'"):
+        classifier.evaluate(tmp_path)
+    with pytest.raises(ValueError, match="image_size"):
+        classifier.evaluate(recipes.load_data(photos, image_size=8))
+    with pytest.raises(ValueError, match="neither a test nor"):
+        classifier.evaluate(recipes.load_data(photos, image_size=16, valid=0, test=0))
+    with pytest.raises(TypeError, match="of no known kind"):
+        recipes.evaluate(3, photo_data)
+    (tmp_path / "seen" / "red").mkdir(parents=True)
+    shutil.copy(photo_data.train.files[0], tmp_path / "seen" / "red" / "copy.jpg")
+    with pytest.raises(ValueError, match="every one of these"):
+        classifier.evaluate(tmp_path / "seen")
+
+
+def test_a_bare_keras_model_is_measured_too(classifier, photo_data):
+    report = recipes.evaluate(classifier.model, photo_data)
+    assert report.scores["accuracy"] == classifier.report.scores["accuracy"]
