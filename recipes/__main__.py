@@ -1,0 +1,7 @@
+"""`python -m recipes`."""
+
+import sys
+
+from recipes.cli import main
+
+sys.exit(main())
