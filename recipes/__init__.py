@@ -16,6 +16,8 @@ _ROOMS = {
     "list_bases": "bases",
     "load": "saving",
     "load_data": "data",
+    "plot_confusion": "reporting.plots",
+    "plot_curves": "reporting.plots",
     "predict": "prediction",
     "save": "saving",
 }

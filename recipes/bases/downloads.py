@@ -48,5 +48,6 @@ def _reach(host):
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(REACH_SECONDS)
-    if failure[0] is not None:
-        raise urllib.error.URLError(failure[0])
+    reason = failure[0]
+    if reason is not None:
+        raise urllib.error.URLError(reason)

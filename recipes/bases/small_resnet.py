@@ -2,6 +2,8 @@
 
 import keras
 
+from recipes.checks import complaint
+
 STAGE_FILTERS = (16, 32, 64)
 UNITS_PER_STAGE = 3
 
@@ -24,10 +26,9 @@ def small_resnet(include_top=False, weights=None, input_shape=(32, 32, 3)):
         He et al. 2015, Delving Deep into Rectifiers. The zero channels are appended, none put in front.
     """
     if include_top or weights is not None:
-        raise ValueError(
-            f"small_resnet: only the network without head and weights exists. Received include_top={include_top}, "
-            f"weights={weights!r}. Pass include_top=False and weights=None."
-        )
+        received = f"include_top={include_top}, weights={weights!r}"
+        mend = "Pass include_top=False and weights=None."
+        raise ValueError(complaint("small_resnet", "only the network without head and weights exists", received, mend))
     image = keras.Input(input_shape, name="image")
     features = _activated(_convolution(image, 16, 1, "stem"), "stem")
     for stage, filters in enumerate(STAGE_FILTERS):

@@ -108,7 +108,9 @@ def _load_all(model, path):
         model.load_weights(path)
     missing = [layer.name for layer in model.layers if any(np.isnan(value).any() for value in layer.get_weights())]
     if missing:
-        raise ValueError(f"the file has nothing for {len(missing)} layers: {', '.join(missing[:5])}")
+        received = f"nothing for {len(missing)} layers: {', '.join(missing[:5])}"
+        mend = "Pass the file of this very network."
+        raise ValueError(complaint("load_weights", "the file must have every weight", received, mend))
 
 
 def _take_from_model(where, row, model, path):
@@ -133,7 +135,9 @@ def _copy_by_name(donor, model):
         elif needed:
             set_weights(layer, values)
     if unfit:
-        raise ValueError(f"{len(unfit)} layers do not fit: {', '.join(unfit[:5])}{', …' if len(unfit) > 5 else ''}")
+        received = f"{len(unfit)} that do not: {', '.join(unfit[:5])}{', …' if len(unfit) > 5 else ''}"
+        mend = "Pass a file of this very network."
+        raise ValueError(complaint("load_weights", "all layers must fit", received, mend))
 
 
 def _refuse(where, row, path, reason):

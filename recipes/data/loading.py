@@ -63,7 +63,7 @@ def load_data(
     Example:
         >>> import recipes
         >>> recipes.load_data("digits", image_size=16)
-        Data(1247 train, 264 valid, 286 test; 10 classes: 0, 1, 2, 3, 4, 5, …; 16×16×1; 0 skipped; fingerprint ...)
+        Data(1251 train, 267 valid, 279 test; 10 classes: 0, 1, 2, 3, 4, 5, …; 16×16×1; 0 skipped; fingerprint ...)
     """
     where = "load_data"
     if isinstance(source, Data):

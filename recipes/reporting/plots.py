@@ -27,6 +27,11 @@ def plot_curves(report):
 
     Raises:
         ValueError: when the report has no curves.
+
+    Example:
+        >>> import recipes
+        >>> report = recipes.Report.load("runs/flowers/report.json")  # doctest: +SKIP
+        >>> recipes.plot_curves(report).savefig("curves.png")  # doctest: +SKIP
     """
     if not report.curves.get("loss"):
         rule = "the report must have curves"
@@ -49,6 +54,11 @@ def plot_confusion(report):
 
     Returns:
         A matplotlib `Figure`; `figure.savefig("confusion.png")` writes it.
+
+    Example:
+        >>> import recipes
+        >>> report = recipes.Report.load("runs/flowers/report.json")  # doctest: +SKIP
+        >>> recipes.plot_confusion(report).savefig("confusion.png")  # doctest: +SKIP
     """
     counts = np.asarray(report.confusion)
     classes = len(counts)

@@ -1,1 +1,1 @@
-
+"""Plans, stages, layer-wise rates and what belongs to a run."""

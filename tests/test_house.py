@@ -1,0 +1,149 @@
+"""House laws: who imports whom, how errors read, what public names owe their readers."""
+
+import ast
+import doctest
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import recipes
+
+ROOT = Path(recipes.__file__).parents[1]
+SOURCES = sorted([*ROOT.glob("recipes/**/*.py"), *ROOT.glob("layers/**/*.py")])
+ROOM_MAY_IMPORT = {
+    "checks": set(),
+    "values": {"checks"},
+    "data": {"checks", "values"},
+    "bases": {"checks", "values", "layers"},
+    "reporting": {"checks", "values"},
+    "saving": {"checks", "values", "reporting"},
+    "training": {"checks", "values", "data", "bases", "saving"},
+    "prediction": {"checks", "values", "data", "saving"},
+    "evaluation": {"checks", "values", "data", "saving", "prediction", "reporting"},
+    "serving": {"checks", "values", "data", "saving"},
+    "finetuning": {"checks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"},
+    "cli": {"checks"},
+    "__main__": {"cli"},
+    "__init__": set(),
+    "layers": set(),
+}
+# A value's methods hand on to the verbs by the public door, and its repr is the report's table.
+INSIDE_FUNCTIONS = {("values", "recipes"), ("values", "reporting")}
+
+
+def room(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return "layers" if parts[0] == "layers" else parts[1]
+
+
+def imports(tree):
+    """(module, whether inside a function) of every import."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    inner = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((name.name, id(node) in inner) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", id(node) in inner
+            yield from ((f"{node.module}.{name.name}", id(node) in inner) for name in node.names)
+
+
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_design(path):
+    here = room(path)
+    for module, inside in imports(parsed(path)):
+        assert not module.startswith(("keras.src", "tensorflow.python")), module
+        parts = module.split(".")
+        if parts[0] not in ("recipes", "layers"):
+            if here == "layers":
+                assert parts[0] in ("keras", "numpy", *sys.stdlib_module_names), module
+            continue
+        target = "layers" if parts[0] == "layers" else (parts[1] if len(parts) > 1 else "recipes")
+        if target == here or (inside and (here, target) in INSIDE_FUNCTIONS):
+            continue
+        assert target in ROOM_MAY_IMPORT[here], f"{here} imports {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_asserts_prints_or_errors_that_say_too_little(path):
+    for node in ast.walk(parsed(path)):
+        assert not isinstance(node, ast.Assert), f"assert in line {node.lineno}"
+        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"bare except in line {node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"print in line {node.lineno}"
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and room(path) not in ("cli", "__init__"):
+            said = node.exc.args[0]
+            whole = isinstance(said, ast.Call) and getattr(said.func, "id", "") in ("complaint", "_complaint")
+            assert whole or isinstance(said, ast.Name), f"line {node.lineno} raises without rule, value and mend"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_and_every_public_function_says_what_it_is(path):
+    tree = parsed(path)
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), node.name
+
+
+def described(docstring):
+    """Names of the arguments that a docstring's Args section describes."""
+    section = re.search(r"^Args:\n(.*?)(?=^\w|\Z)", inspect.cleandoc(docstring), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^    (\w+):", section.group(1), re.MULTILINE) if section else []
+
+
+@pytest.mark.parametrize("name", recipes.__all__)
+def test_docstrings_describe_exactly_the_arguments(name):
+    public = getattr(recipes, name)
+    parameters = [parameter for parameter in inspect.signature(public).parameters if parameter != "self"]
+    assert described(public.__doc__) == [name for name in parameters if name != "name" or "name:" in public.__doc__]
+
+
+VERBS = [name for name in recipes.__all__ if name[0].islower()]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_verbs_take_at_most_two_positional_arguments_and_no_catch_all(name):
+    kinds = [parameter.kind for parameter in inspect.signature(getattr(recipes, name)).parameters.values()]
+    assert sum(kind == inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds) <= 2
+    assert not {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL} & set(kinds)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_verbs_give_an_example(name):
+    assert ">>>" in getattr(recipes, name).__doc__
+
+
+@pytest.mark.parametrize("name", recipes.__all__)
+def test_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    public = getattr(recipes, name)
+    found = doctest.DocTestFinder(recurse=False).find(public, name, globs={})
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    runner = doctest.DocTestRunner(optionflags=flags)
+    for test in found:
+        runner.run(test, out=lambda text: pytest.fail(text, pytrace=False) if "Failed example" in text else None)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_import_is_cheap():
+    """`import recipes` brings in nothing heavy; a verb brings in TensorFlow when it is first touched."""
+    code = (
+        "import sys, recipes; print('tensorflow' in sys.modules); recipes.load_data; print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_unknown_names_say_what_there_is():
+    with pytest.raises(AttributeError, match="finetune"):
+        recipes.fintune  # noqa: B018
+    assert set(dir(recipes)) == set(recipes.__all__)
