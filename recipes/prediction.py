@@ -87,6 +87,12 @@ def _prepare(image, where):
                 complaint(where, "each path must name a file", f"{kind}: {path!r}", "Mend the path.")
             )
         return path
+    image = np.asarray(image)
+    if image.dtype.kind == "f" and image.size and 0 < image.max() <= 1:
+        mend = "Multiply it by 255: the model holds its own scaling."
+        raise ValueError(
+            complaint(where, "the image looks already scaled to 0–1", f"a maximum of {image.max():g}", mend)
+        )
     pixels = check_pixels(image, "the image", where)
     if pixels.ndim not in (2, 3):
         mend = "Pass (height, width, channels), or a list of those."

@@ -357,6 +357,13 @@ def nan_images(images):
         (lambda _: 7, TypeError, "int"),
         (lambda _: np.zeros((4, 8, 8, 3)), TypeError, "(x, y)"),
         (arrays(lambda x: x / 255), ValueError, "already scaled to 0–1"),
+        (
+            lambda _: tf.data.Dataset.from_tensor_slices(
+                (np.random.default_rng(0).random((9, 8, 8, 3)), [0, 1, 2] * 3)
+            ),
+            ValueError,
+            "already scaled to 0–1",
+        ),
         (arrays(lambda x: x / 127.5 - 1), ValueError, "must lie in 0–255"),
         (arrays(lambda x: x.astype(np.uint16) * 257), ValueError, "must lie in 0–255"),
         (arrays(nan_images), ValueError, "nan at index (3, 1, 2, 0)"),

@@ -475,6 +475,7 @@ def test_predictions_are_those_of_the_report(classifier, photo_data):
         (b"", ValueError, "0 bytes"),
         (b"text", ValueError, "not an image"),
         ([np.zeros((4, 4, 3)), np.full((4, 4, 3), -1)], ValueError, "0–255"),
+        (np.full((4, 4, 3), 0.7), ValueError, "already scaled"),
         (np.zeros(7), ValueError, "(7,)"),
         (np.zeros((4, 4, 5)), ValueError, "5 channels"),
     ],

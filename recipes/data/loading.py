@@ -101,7 +101,7 @@ def load_sized(
     read = read_images(listing, size, listing.channels, resize, where)
     _check_any(read, where)
     labels, names = encode_labels(read.labels, names, where)
-    _check_classes(labels, names, where)
+    _check_classes(labels, names, read.skipped, where)
     given = set(read.splits) - {None}
     splits = _decide(read, labels, names, given, {"valid": valid, "test": test}, seed, where)
     dropped = duplicates_across(read.digests, splits)
@@ -180,10 +180,11 @@ def _check_any(read, where):
         raise ValueError(complaint(where, "no image can be used", listed or "an empty source", mend))
 
 
-def _check_classes(labels, names, where):
+def _check_classes(labels, names, skipped, where):
     present = np.unique(labels)
     if len(present) < 2:
-        received = f"one class, {names[present[0]]!r}"
+        listed = "; ".join(f"{name}: {reason}" for name, reason in skipped[:5])
+        received = f"one class, {names[present[0]]!r}" + (f" (left out: {listed})" if listed else "")
         mend = "Add images of another class: with one class there is nothing to tell apart."
         raise ValueError(complaint(where, "there must be at least two classes", received, mend))
 

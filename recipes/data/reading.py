@@ -45,9 +45,11 @@ def read_images(listing, image_size, channels, resize, where):
     reader = _Reader(image_size, channels, resize, where)
     bar = keras.utils.Progbar(listing.count, unit_name="image") if (listing.count or 0) >= _PROGRESS_FROM else None
     with Store((*image_size, channels)) as store:
-        read = Images(None, [], [], [], [], list(listing.skipped))
+        read, highest = Images(None, [], [], [], [], list(listing.skipped)), None
         for chunk, (images, digests, kept, bad) in _map_in_order(reader.read, listing.chunks):
             store.append(images)
+            if isinstance(chunk.images, np.ndarray):
+                highest = max(chunk.images.max(), highest or 0)
             read.digests.extend(digests)
             read.labels.extend(chunk.labels[index] for index in kept)
             read.names.extend(chunk.names[index] for index in kept)
@@ -55,6 +57,9 @@ def read_images(listing, image_size, channels, resize, where):
             read.skipped.extend(bad)
             if bar:
                 bar.add(len(chunk.names))
+        if highest is not None and highest <= 1:
+            mend = "Multiply them by 255: the model holds its own scaling."
+            raise ValueError(complaint(where, "images look already scaled to 0–1", f"a maximum of {highest}", mend))
         return dataclasses.replace(read, store=store.finish())
 
 
