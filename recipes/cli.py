@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import inspect
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -35,7 +36,7 @@ def main(arguments=None):
     command, *rest = arguments
     with_traceback = "--traceback" in rest
     # "None" is what Python users type; YAML's word for it is null.
-    rest = ["null" if word in ("None", "none") else word for word in rest if word != "--traceback"]
+    rest = [re.sub("(^|=)[Nn]one$", r"\1null", word) for word in rest if word != "--traceback"]
     warnings.showwarning = _show_warning
     try:
         with _quiet_start():
@@ -44,10 +45,12 @@ def main(arguments=None):
     except KeyboardInterrupt:
         sys.stderr.write(f"recipes {command}: interrupted.\n")
         return 130
-    except (TypeError, ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
+    except Exception as error:
         if with_traceback:
             raise
-        sys.stderr.write(f"{' '.join(str(error).split())}\n")
+        known = isinstance(error, (TypeError, ValueError, OSError, ImportError, ArithmeticError, RuntimeError))
+        kind = "" if known else f"recipes {command}: {type(error).__name__}: "
+        sys.stderr.write(f"{kind}{' '.join(str(error).split())}\n")
         return _exit_code(error)
     return 0
 
@@ -123,7 +126,7 @@ def _parse(command, function, arguments):
     except ArgumentError as error:
         raise ValueError(_advise(command, function, str(error))) from error
     taken.pop("config", None)
-    return taken
+    return {name: None if value in ("None", "none") else value for name, value in taken.items()}
 
 
 def _advise(command, function, message):
@@ -148,4 +151,4 @@ def _exit_code(error):
         return 2
     if isinstance(error, (OSError, ImportError)):
         return 3
-    return 4 if isinstance(error, (ArithmeticError, RuntimeError)) else 2
+    return 2 if isinstance(error, (TypeError, ValueError)) else 4

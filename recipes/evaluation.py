@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recipes.checks import check_whole, complaint
-from recipes.data.loading import load_to_measure
+from recipes.data.loading import check_options, leave_trained_out, load_to_measure, pick, translate
 from recipes.prediction import predict_split
 from recipes.reporting.pages import write_page
 from recipes.reporting.scores import score
@@ -49,11 +49,11 @@ def evaluate(
     where = "evaluate"
     check_whole(where, "batch_size", batch_size)
     classifier = open_classifier(model, where)
-    data = data["source"] if isinstance(data, dict) else data
     if isinstance(data, Data):
         split, name = _held_out(data, classifier, where)
     else:
-        split, name = load_to_measure(data, classifier, where)
+        source, options = check_options(data, where, known=("source", "on_bad"))
+        split, name = load_to_measure(source, classifier, where, **options)
     report = measure(classifier, split, name, batch_size)
     if out is not None:
         folder = writable_folder(out, where)
@@ -86,18 +86,19 @@ def cost_of(model):
 
 
 def _held_out(data, classifier, where):
-    """The test split, or else the validation split, and its name."""
-    if (data.image_size, data.channels) != (classifier.image_size, classifier.channels):
-        received = f"{data.image_size}×{data.channels}"
-        mend = f"Load it with recipes.load_data(..., image_size={classifier.image_size})."
-        rule = f"the model takes images of {classifier.image_size}×{classifier.channels}"
-        raise ValueError(complaint(where, rule, received, mend))
-    if data.class_names != classifier.class_names and classifier.report is not None:
-        mend = f"Load it with recipes.load_data(..., class_names={list(classifier.class_names)})."
-        rule = "the classes of the data must be those of the model, in the same order"
-        raise ValueError(complaint(where, rule, ", ".join(data.class_names), mend))
-    for name in ("test", "valid"):
-        if len(getattr(data, name)):
-            return getattr(data, name), name
-    mend = "Load it with valid=0.15 or test=0.15."
-    raise ValueError(complaint(where, "the data has neither a test nor a validation split", repr(data), mend))
+    """The test split, or else the validation split, and its name; labels go by the names of their classes."""
+    form = (data.image_size, data.channels, data.resize)
+    if form != (classifier.image_size, classifier.channels, classifier.resize):
+        expected = f"{classifier.image_size}×{classifier.channels}, resize={classifier.resize!r}"
+        mend = f"Load it with recipes.load_data(..., image_size={classifier.image_size}, resize={classifier.resize!r})."
+        rule = f"the classifier takes images of {expected}"
+        raise ValueError(complaint(where, rule, f"Data of {form[0]}×{form[1]}, resize={form[2]!r}", mend))
+    name = next((name for name in ("test", "valid") if len(getattr(data, name))), None)
+    if name is None:
+        mend = "Load it with valid=0.15 or test=0.15."
+        raise ValueError(complaint(where, "the data has neither a test nor a validation split", repr(data), mend))
+    split = getattr(data, name)
+    if classifier.report is not None:  # a bare model has no names: its classes are those of the data, in order
+        labels = translate(split.labels, data.class_names, classifier.class_names, where)
+        split = pick(split, range(len(split)), labels)
+    return leave_trained_out(split, classifier, where), name

@@ -5,18 +5,17 @@ import functools
 import os
 from typing import Any
 
-import keras
-
 from recipes.bases import build_network, check_base, default_image_size
 from recipes.checks import check_choice, check_number, check_whole, complaint, image_size_pair
-from recipes.data.loading import load_sized
+from recipes.data.loading import check_options, load_sized
 from recipes.evaluation import measure
 from recipes.training.augmentation import make_augmentation
 from recipes.training.devices import PRECISIONS, dtype_policy, placement
-from recipes.training.optimizers import SCHEDULES, check_optimizer
+from recipes.training.optimizers import SCHEDULES, base_rate, check_optimizer
 from recipes.training.plans import make_plan
 from recipes.training.progress import Clock, say
 from recipes.training.runs import finish_run, finished_run, run_folder
+from recipes.training.settings import check_repeatable, describe_settings
 from recipes.training.stages import Training, run_stage
 from recipes.values import Data, Result
 
@@ -30,7 +29,7 @@ def finetune(
     head: str | tuple[int, ...] = "linear",
     plan: str | list[dict[str, Any]] | Any = "default",
     epochs: int | tuple[int, ...] | None = None,
-    learning_rate: float = 1e-3,
+    learning_rate: float | None = None,
     layer_ratios: tuple[float, float, float] = (1.0, 0.1, 0.01),
     layer_decay: float | None = None,
     batch_size: int = 32,
@@ -66,7 +65,7 @@ def finetune(
         head: `"linear"`, or the widths of hidden layers before the last: `(256,)`.
         plan: `"default"`, `"head"`, `"all"`, or a list of `recipes.Stage`.
         epochs: most epochs of each stage, or one number per stage. Default: 10 and 10, or 30 for `"all"`.
-        learning_rate: rate of the head after warm-up.
+        learning_rate: rate of the head after warm-up. Default: that of a given Keras optimizer, else 1e-3.
         layer_ratios: rates of head, top blocks and intermediate blocks, as multiples of `learning_rate`.
         layer_decay: instead of the last two ratios, a factor from block to block downwards (0–1).
         batch_size: images per step.
@@ -106,11 +105,13 @@ def finetune(
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
         (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay).
     """
-    settings, where = _plain(locals()), "finetune"
+    settings, where = describe_settings(locals(), ignored=("out", "verbose")), "finetune"
+    if out is not None:
+        check_repeatable(settings, where)
     _check(batch_size, dropout, label_smoothing, patience, precision, schedule, weight_decay, layer_decay, seed, where)
     check_optimizer(optimizer, where)
     check_base(base, weights, image_size, where)
-    augment = make_augmentation(augmentation, where)
+    augment = make_augmentation(augmentation, seed, where)
     training = Training(
         batch_size, optimizer, schedule, weight_decay, label_smoothing, augment, patience, seed, verbose, where
     )
@@ -118,11 +119,13 @@ def finetune(
         make_plan,
         plan,
         epochs=epochs,
-        learning_rate=learning_rate,
+        learning_rate=base_rate(optimizer, learning_rate),
         layer_ratios=layer_ratios,
         layer_decay=layer_decay,
         where=where,
     )
+    if not isinstance(plan, str):
+        _check_given_plan(epochs, learning_rate, layer_decay, where)
     plan_of(pretrained=weights is not None)  # complains now about what would otherwise fail after the data is read
     clock = Clock()
     with run_folder(out, where) as folder:
@@ -174,6 +177,15 @@ def _check(batch_size, dropout, label_smoothing, patience, precision, schedule, 
     check_whole(where, "seed", seed, least=0)
 
 
+def _check_given_plan(epochs, learning_rate, layer_decay, where):
+    """Raise where an argument would say what the stages of a given plan say for themselves."""
+    clashes = {"epochs": epochs, "learning_rate": learning_rate, "layer_decay": layer_decay}
+    given = [name for name, value in clashes.items() if value is not None]
+    if given:
+        mend = "Set it in recipes.Stage(...)."
+        raise ValueError(complaint(where, f"a plan of stages sets its own {given[0]}", f"a plan and {given[0]}", mend))
+
+
 def _open(data, base, weights, image_size, where):
     """The Data, at the size that the caller asks for or the base wants."""
     wanted = image_size_pair(where, image_size) if image_size is not None else None
@@ -183,15 +195,17 @@ def _open(data, base, weights, image_size, where):
             mend = "Leave image_size out, or pass it to recipes.load_data."
             raise ValueError(complaint(where, "image_size must be that of the Data", received, mend))
         return data
-    options = dict(data) if isinstance(data, dict) else {"source": data}
-    if "source" not in options:
-        mend = 'Pass data={"source": "photos/", ...}.'
-        raise ValueError(complaint(where, "data needs a source", repr(data), mend))
+    source, options = check_options(data, where)
+    own = options.pop("image_size", None)
+    if own is not None and wanted is not None:
+        received, mend = f"image_size={image_size} and {own} in data", "Pass it once."
+        raise ValueError(complaint(where, "image_size must be given once", received, mend))
+    wanted = wanted or (image_size_pair(where, own) if own is not None else None)
 
     def choose_size(natural_size):
         return wanted or default_image_size(base, weights, natural_size)
 
-    return load_sized(options.pop("source"), choose_size, where, **options)
+    return load_sized(source, choose_size, where, **options)
 
 
 def _train(network, data, stages, training):
@@ -219,25 +233,3 @@ def _measured(model, data, batch_size):
     )
     name = next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
     return dataclasses.replace(result, report=measure(result, getattr(data, name), name, batch_size))
-
-
-def _plain(arguments):
-    """The arguments of a run as JSON: objects by their configuration or their kind; without what does not matter."""
-    ignored = ("out", "verbose")
-    return {name: _describe(value) for name, value in arguments.items() if name not in ignored}
-
-
-def _describe(value):
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    if isinstance(value, dict):
-        return {str(key): _describe(part) for key, part in value.items()}
-    if isinstance(value, (tuple, list)) and len(value) < 100:
-        return [_describe(part) for part in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, Data):
-        return dataclasses.asdict(value)
-    if isinstance(value, (keras.layers.Layer, keras.optimizers.Optimizer)) and not isinstance(value, keras.Model):
-        return {"class": type(value).__name__, **_describe(value.get_config())}
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return getattr(value, "name", None) or type(value).__name__

@@ -3,7 +3,6 @@
 import os
 from typing import Any
 
-import keras
 import numpy as np
 
 from recipes.checks import check_whole, complaint
@@ -41,6 +40,8 @@ def predict(model: str | Any, images: list[str] | Any, *, batch_size: int = 32):
     where = "predict"
     check_whole(where, "batch_size", batch_size)
     classifier = open_classifier(model, where)
+    if hasattr(images, "__array__") or hasattr(images, "__array_interface__"):  # arrays, tensors and Pillow's images
+        images = np.asarray(images)
     one = isinstance(images, (str, os.PathLike, bytes)) or (isinstance(images, np.ndarray) and images.ndim < 4)
     listed = [images] if one else list(images)
     if not listed:
@@ -61,11 +62,9 @@ def predict(model: str | Any, images: list[str] | Any, *, batch_size: int = 32):
 
 def predict_split(model, split, batch_size):
     """Probabilities of every image of a Split, `(images, classes)`."""
-    replicas = replicas_of(model)
-    if len(split) < replicas:
-        return keras.ops.convert_to_numpy(model(split.images(), training=False))
     # A dataset's batches have no fixed size, so that the model is traced once, whatever the number of images.
-    return model.predict(ordered_batches(split, batch_size, replicas), verbose=0)
+    batches = ordered_batches(split, batch_size, replicas_of(model))
+    return model.predict(batches, verbose=0)[: len(split)]
 
 
 def name_classes(probabilities, class_names):

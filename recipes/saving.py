@@ -41,6 +41,7 @@ def save(result, folder):
         mend = "Pass what recipes.finetune returned."
         raise TypeError(complaint("save", "result must be a Result", type(result).__name__, mend))
     folder = writable_folder(folder, "save")
+    (folder / CLASSIFIER).unlink(missing_ok=True)  # an interruption must not leave new weights under old names
     _save_model(result.model, folder / MODEL)
     result.report.save(folder / REPORT)
     write_page(result.report, folder / PAGE)

@@ -84,7 +84,7 @@ class Stage:
         epochs: most epochs; early stopping may end the stage sooner.
         learning_rate: base rate, reached after warm-up. A group's rate is this times its ratio.
         head: ratio for the layers on top of the base. 0 freezes a group.
-        top: ratio for the last third of the base's blocks.
+        top: ratio for the last third of the base's blocks, counted from the output, rounded up.
         intermediate: ratio for the middle third of the blocks.
         early: ratio for the first third of the blocks.
         layer_decay: instead of the three ratios above: each block's ratio is this factor times that of the block
@@ -116,6 +116,7 @@ class Stage:
             if self.top or self.intermediate or self.early:
                 rule = "layer_decay replaces the ratios top, intermediate and early"
                 raise ValueError(complaint(where, rule, "both", "Set either layer_decay or the three ratios."))
+            check_number(where, "head, which layer_decay starts from,", self.head, above=True)
         elif not (self.head or self.top or self.intermediate or self.early):
             raise ValueError(complaint(where, "something must train", "ratios that are all 0", "Set head=1.0, say."))
 
@@ -123,8 +124,8 @@ class Stage:
         """The ratio of each of `blocks` blocks, from the input to the output."""
         if self.layer_decay is not None:
             return tuple(self.head * self.layer_decay ** (blocks - index) for index in range(blocks))
-        thirds = [self.early, self.intermediate, self.top]
-        return tuple(thirds[3 * index // blocks] for index in range(blocks))
+        thirds = (self.top, self.intermediate, self.early)
+        return tuple(thirds[3 * (blocks - 1 - index) // blocks] for index in range(blocks))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,15 +8,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # values are compared, so tha
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from cases import tiny_base, write_photos
 
 import recipes
-
-# Two devices, so that the tests see what two GPUs would do; ordinary work stays on the first.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
 
 
 @pytest.fixture(scope="session")

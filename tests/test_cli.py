@@ -156,10 +156,13 @@ def test_a_folder_that_cannot_be_written_is_a_matter_of_the_surroundings(run, ba
     assert "cannot be written" in error
 
 
-def test_none_is_null(run, base_file, photos, tmp_path):
-    words = ["--base", base_file, "--data", photos, "--weights", "None", "--epochs", "1", "--verbose", "false"]
-    code, _, _ = run("finetune", *words, "--out", tmp_path / "run")
-    assert code == 0
+@pytest.mark.parametrize("spelling", [["--weights", "None"], ["--weights=None"], ["--config", "job.yaml"]])
+def test_none_is_null(run, base_file, photos, tmp_path, spelling, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.yaml").write_text("weights: None\npatience: null\n")
+    words = ["--base", base_file, "--data", photos, *spelling, "--epochs", "1", "--verbose", "false"]
+    code, _, error = run("finetune", *words, "--out", tmp_path / "run")
+    assert code == 0, error
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["weights"] is None
 
 

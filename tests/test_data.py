@@ -1,5 +1,6 @@
 """The door for data: every source, what it complains about, and how it splits."""
 
+import os
 import shutil
 import struct
 import time
@@ -116,7 +117,9 @@ def test_grey_arrays_have_one_channel_and_floats_are_rounded(random):
     x = random.uniform(0, 255, (20, 9, 9))
     data = recipes.load_data((x, np.arange(20) % 2), valid=0, test=0)
     assert data.channels == 1
-    assert np.array_equal(data.train.images()[..., 0], np.rint(x))
+    assert contents(data) == {
+        (np.rint(image).astype(np.uint8).tobytes(), str(number % 2)) for number, image in enumerate(x)
+    }
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -249,6 +252,18 @@ def test_all_bad_files_at_once_give_one_warning_or_one_error(tmp_path):
     assert {name.split("/")[-1] for name, _ in data.skipped} == set(BAD_FILES)
     with pytest.raises(ValueError, match="on_bad"):
         recipes.load_data(tmp_path, image_size=8, on_bad="error")
+
+
+def test_a_pipe_in_a_class_folder_is_passed_over(tmp_path):
+    write_photos(tmp_path, {"red": 6, "green": 6})
+    os.mkfifo(tmp_path / "red" / "pipe")
+    assert len(all_files(recipes.load_data(tmp_path, image_size=8))) == 12
+
+
+def test_a_class_without_images_is_named(random):
+    rows = np.eye(4)[np.arange(30) % 3]
+    with pytest.raises(ValueError, match="none of '3'"):
+        recipes.load_data((random_images(random, 30), rows))
 
 
 def test_a_tiff_is_named_with_what_to_do(tmp_path):
@@ -517,7 +532,7 @@ def test_augmentation_depends_on_seed_and_place_alone(photo_data):
     from recipes.training.augmentation import make_augmentation
 
     for kind in ("flip", "photo", "scan"):
-        augment = make_augmentation(kind, "test")
+        augment = make_augmentation(kind, 0, "test")
         runs = [
             [images for images, _ in training_batches(photo_data.train, 8, epochs=2, seed=5, augment=augment)]
             for _ in range(2)
@@ -532,7 +547,7 @@ def test_flip_mirrors_some_images_and_leaves_the_others(random):
     from recipes.training.augmentation import make_augmentation
 
     images = random_images(random, 64).astype("float32")
-    flipped = make_augmentation("flip", "test")(tf.constant(images), tf.constant([1, 2])).numpy()
+    flipped = make_augmentation("flip", 0, "test")(tf.constant(images), tf.constant([1, 2])).numpy()
     mirrored = np.array([np.array_equal(new, old[:, ::-1]) for new, old in zip(flipped, images, strict=True)])
     same = np.array([np.array_equal(new, old) for new, old in zip(flipped, images, strict=True)])
     assert (mirrored | same).all()

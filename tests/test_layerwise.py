@@ -146,6 +146,54 @@ def test_moving_average_of_weights():
         np.testing.assert_allclose(weight, average, atol=1e-6)
 
 
+def test_a_loss_scale_of_the_inner_optimizer_is_applied_and_undone():
+    models = network(), network()
+    models[0].compile(recipes.LayerwiseOptimizer(keras.optimizers.SGD(0.1, loss_scale_factor=128.0), {}), "mse")
+    models[1].compile(keras.optimizers.SGD(0.1), "mse")
+    for model in models:
+        model.fit(X, Y, batch_size=64, epochs=2, shuffle=False, verbose=0)
+    assert worst_difference(*models) < 1e-6
+
+
+def test_exclusions_from_weight_decay_are_honoured_inside_and_outside():
+    for outside in (False, True):
+        inner = keras.optimizers.SGD(0.1, weight_decay=0.5)
+        if not outside:
+            inner.exclude_from_weight_decay(var_names=["kernel"])
+        optimizer = recipes.LayerwiseOptimizer(inner, {})
+        if outside:
+            optimizer.exclude_from_weight_decay(var_names=["kernel"])
+        model = network()
+        before = model.get_weights()
+        optimizer.apply_gradients([(tf.zeros_like(v.value), v) for v in model.trainable_variables])
+        assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_swapping_averages_for_measuring(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        models = network(), network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    inner = [keras.optimizers.AdamW(0.01, use_ema=True, ema_momentum=0.5) for _ in models]
+    models[0].compile(recipes.LayerwiseOptimizer(inner[0], {}, undecayed=()), "mse")
+    models[1].compile(inner[1], "mse")
+    losses = [
+        model.fit(
+            X,
+            Y,
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+            validation_data=(X, Y),
+            callbacks=[keras.callbacks.SwapEMAWeights()],
+        ).history["val_loss"]
+        for model in models
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-3 if policy != "float32" else 1e-6)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains(policy):
     keras.config.set_dtype_policy(policy)

@@ -44,7 +44,7 @@ def without_count(name):
 def _operations(model):
     """Every operation that is not itself a model, once, with the name of the model that holds it."""
     seen = set()
-    waiting = [(operation, model.name) for operation in model.operations]
+    waiting = [(operation, model.name) for operation in inner_operations(model)]
     while waiting:
         operation, owner = waiting.pop(0)
         if id(operation) in seen or isinstance(operation, keras.layers.InputLayer):

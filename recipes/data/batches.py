@@ -1,13 +1,20 @@
 """Batches out of a split, in an order that follows from seed and epoch, read from the memory map ahead of use."""
 
+import itertools
+import weakref
+
 import numpy as np
 import tensorflow as tf
+
+# TensorFlow keeps every Python function of a graph for ever: they hold a number, and the splits stay free to go.
+_splits = weakref.WeakValueDictionary()
+_numbers = itertools.count()
 
 
 def training_batches(split, batch_size, *, epochs, seed, augment=None, replicas=1):
     """All batches of all epochs, in an order that depends on nothing but the seed and the number of the epoch.
 
-    The last batch of an epoch may be smaller; no image is left out.
+    The last batch of an epoch may be smaller; no image is left out. The caller keeps `split` alive.
 
     Args:
         split: Split to draw from.
@@ -15,36 +22,46 @@ def training_batches(split, batch_size, *, epochs, seed, augment=None, replicas=
         epochs: how many times each image is drawn.
         seed: whole number.
         augment: None, or a function of (float32 images, int64 pair that seeds this batch) that gives float32 images.
-        replicas: devices that share a batch; no batch has fewer images than that.
+        replicas: devices that share a batch; see `_fetch`.
 
     Returns:
-        `tf.data.Dataset` of (images, labels): uint8 `(batch, height, width, channels)`, or float32 when augmented, and
-        int32 `(batch,)`; `steps_per_epoch(split, batch_size, replicas)` batches an epoch.
+        `tf.data.Dataset` of (images, labels[, weights]): uint8 `(batch, height, width, channels)`, or float32 when
+        augmented; int32 `(batch,)`; `steps_per_epoch(split, batch_size)` batches an epoch.
     """
     count = len(split)
 
     def epoch_of_batches(epoch):
         seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seeds)
-        return _cut(order, count, batch_size, replicas)
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
-    orders = tf.data.Dataset.range(epochs).flat_map(epoch_of_batches)
-    batches = orders.enumerate().map(
-        lambda number, rows: (*_fetch(split, rows), tf.stack([tf.constant(seed, tf.int64), number])),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return _finish(batches.map(_augmented(augment), num_parallel_calls=tf.data.AUTOTUNE))
+    fetch = _fetch(split, replicas, is_training=True)
+    orders = tf.data.Dataset.range(epochs).flat_map(epoch_of_batches).enumerate()
+    batches = orders.map(lambda number, rows: (number, fetch(rows)), num_parallel_calls=tf.data.AUTOTUNE)
+    if augment is None:
+        return _finish(batches.map(lambda _, batch: batch))
+
+    def change(number, batch):
+        images, *others = batch
+        return (augment(tf.cast(images, tf.float32), tf.stack([tf.constant(seed, tf.int64), number])), *others)
+
+    parallel = None if getattr(augment, "has_state", False) else tf.data.AUTOTUNE
+    return _finish(batches.map(change, num_parallel_calls=parallel))
 
 
 def ordered_batches(split, batch_size, replicas=1):
-    """Batches of (uint8 images, int32 labels) in the split's own order, each image once."""
-    rows = _cut(tf.range(len(split), dtype=tf.int64), len(split), batch_size, replicas)
-    return _finish(rows.map(lambda part: _fetch(split, part), num_parallel_calls=tf.data.AUTOTUNE))
+    """Batches of (uint8 images, int32 labels[, weights]) in the split's own order; the caller keeps `split` alive.
+
+    With several replicas the batch size is rounded up to a multiple of them, so that only the last batch is filled up.
+    """
+    batch_size = -(-batch_size // replicas) * replicas
+    rows = tf.data.Dataset.range(len(split)).batch(batch_size)
+    return _finish(rows.map(_fetch(split, replicas, is_training=False), num_parallel_calls=tf.data.AUTOTUNE))
 
 
-def steps_per_epoch(split, batch_size, replicas=1):
+def steps_per_epoch(split, batch_size):
     """Number of batches that hold every image once."""
-    return len(_starts(len(split), batch_size, replicas))
+    return -(-len(split) // batch_size)
 
 
 def replicas_of(model):
@@ -52,37 +69,35 @@ def replicas_of(model):
     return model.distribute_strategy.num_replicas_in_sync
 
 
-def _cut(order, count, batch_size, replicas):
-    """Dataset of the parts of `order` that make up the batches."""
-    starts = _starts(count, batch_size, replicas)
-    ends = tf.data.Dataset.from_tensor_slices(tf.constant([*starts[1:], count], tf.int64))
-    starts = tf.data.Dataset.from_tensor_slices(tf.constant(starts, tf.int64))
-    return tf.data.Dataset.zip(starts, ends).map(lambda start, end: order[start:end])
+def _fetch(split, replicas, is_training):
+    """A function from row numbers to the images and labels in those rows.
 
-
-def _starts(count, batch_size, replicas):
-    """Where each batch begins. What is left over for the last one joins the one before when some device had none."""
-    starts = list(range(0, count, batch_size))
-    return starts[:-1] if len(starts) > 1 and count - starts[-1] < replicas else starts
-
-
-def _fetch(split, rows):
-    """Copy rows out of the memory map; sorted, so that a map larger than memory is read from the front to the back."""
+    Several replicas must share a batch evenly: it is filled up with copies of weight 0. In training, the weight of its
+    own images makes up for that, so that the mean over replicas of their means is the mean over the batch. Elsewhere it
+    is 1, so that each image counts once.
+    """
+    number = next(_numbers)
+    _splits[number] = split
 
     def copy(rows):
-        order = np.argsort(split.rows[rows])
-        images = np.empty((len(rows), *split.store.shape[1:]), np.uint8)
-        images[order] = split.store[split.rows[rows[order]]]
-        return images, split.labels[rows]
+        split = _splits[number]
+        filled = np.resize(rows, -(-len(rows) // replicas) * replicas)
+        # Sorted, so that a map larger than memory is read from the front to the back.
+        order = np.argsort(split.rows[filled])
+        images = np.empty((len(filled), *split.store.shape[1:]), np.uint8)
+        images[order] = split.store[split.rows[filled[order]]]
+        weight = len(filled) / len(rows) if is_training else 1.0
+        weights = np.where(np.arange(len(filled)) < len(rows), weight, 0.0).astype(np.float32)
+        return images, split.labels[filled], weights
 
-    images, labels = tf.numpy_function(copy, [rows], [tf.uint8, tf.int32])
-    return tf.ensure_shape(images, (None, *split.store.shape[1:])), tf.ensure_shape(labels, (None,))
+    shape = split.store.shape[1:]
 
+    def fetch(rows):
+        images, labels, weights = tf.numpy_function(copy, [rows], [tf.uint8, tf.int32, tf.float32])
+        batch = tf.ensure_shape(images, (None, *shape)), tf.ensure_shape(labels, (None,))
+        return batch if replicas == 1 else (*batch, tf.ensure_shape(weights, (None,)))
 
-def _augmented(augment):
-    if augment is None:
-        return lambda images, labels, _: (images, labels)
-    return lambda images, labels, seeds: (augment(tf.cast(images, tf.float32), seeds), labels)
+    return fetch
 
 
 def _finish(batches):

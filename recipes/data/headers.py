@@ -2,12 +2,13 @@
 
 import io
 import os
+import stat
 import statistics
 import warnings
 
 from PIL import Image, UnidentifiedImageError
 
-MOST_PIXELS = 178_956_970  # where Pillow too speaks of a decompression bomb
+MOST_PIXELS = 100_000_000  # beyond, a small file may take gigabytes of memory
 _EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".avif"}
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _DECODED = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP")
@@ -18,6 +19,8 @@ def looks_like_image(path):
     if os.path.splitext(path)[1].casefold() in _EXTENSIONS:
         return True
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
+            return False
         with open(path, "rb") as file:
             return file.read(4).startswith(_BEGINNINGS)
     except OSError:

@@ -21,8 +21,8 @@ def encode_labels(labels, class_names, where):
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2:
+        class_names = class_names or [str(index) for index in range(labels.shape[1])]
         labels = _from_one_hot(labels, where)
-        class_names = class_names or [str(index) for index in range(int(labels.max()) + 1)]
     if labels.ndim != 1:
         mend = "Pass one label per image."
         raise ValueError(complaint(where, "labels must be one per image", f"shape {labels.shape}", mend))
@@ -63,7 +63,7 @@ def _whole(labels, where):
 def _encode_names(labels, class_names, where):
     labels = [str(label) for label in labels]
     present = set(labels)
-    numeric = all(name.removeprefix("-").isdigit() for name in present)
+    numeric = all(name.removeprefix("-").isdecimal() for name in present)
     names = class_names or tuple(sorted(present, key=int if numeric else str))
     unknown = sorted(present - set(names))
     if unknown:

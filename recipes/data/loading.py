@@ -1,6 +1,7 @@
 """The door for data: any source in, inspected, decoded and split images out."""
 
 import hashlib
+import inspect
 import warnings
 
 import numpy as np
@@ -111,7 +112,10 @@ def load_sized(
     )
     _report_bad(read, on_bad, where)
     keep = np.setdiff1d(np.arange(len(labels)), list(dropped))
-    parts = {split: _take(read, labels, keep[splits[keep] == split]) for split in ("train", "valid", "test")}
+    parts = {
+        split: _take(read, labels, keep[splits[keep] == split], ordered=split == "train")
+        for split in ("train", "valid", "test")
+    }
     _check_training(parts["train"], names, where)
     _warn_of_contradictions(read, labels, names, where)
     return Data(
@@ -125,7 +129,20 @@ def load_sized(
     )
 
 
-def load_to_measure(source, result, where):
+def check_options(data, where, known=None):
+    """(source, the other options) of a dictionary of `load_data`'s arguments, or of a bare source."""
+    if not isinstance(data, dict):
+        return data, {}
+    options = dict(data)
+    if "source" not in options:
+        mend = 'Pass data={"source": "photos/", ...}.'
+        raise ValueError(complaint(where, "data needs a source", repr(data), mend))
+    for name in options:
+        check_choice(where, "an option of data", name, known or tuple(inspect.signature(load_data).parameters))
+    return options.pop("source"), options
+
+
+def load_to_measure(source, result, where, on_bad="skip"):
     """The images of a source on which to measure a classifier: `(Split, name of the split)`.
 
     A source that came split gives its test split, or else its validation split; any other is taken whole. Images that
@@ -134,27 +151,54 @@ def load_to_measure(source, result, where):
     listing = open_source(source, where)
     read = read_images(listing, result.image_size, result.channels, result.resize, where)
     _check_any(read, where)
-    labels, _ = encode_labels(read.labels, _names_for(read.labels, listing, result.class_names), where)
-    _report_bad(read, "skip", where)
+    labels = _indices_for(read.labels, listing.class_names, result.class_names, where)
+    _report_bad(read, on_bad, where)
     splits = np.array([split or "all" for split in read.splits])
     name = next(split for split in ("test", "valid", "all", "train") if split in splits)
-    unseen = [digest.hex() not in result.trained_on for digest in read.digests]
-    chosen = np.flatnonzero(splits == name)
-    rows = np.array([row for row in chosen if unseen[row]], np.int64)
-    if not len(rows):
+    return leave_trained_out(_take(read, labels, np.flatnonzero(splits == name)), result, where), name
+
+
+def leave_trained_out(split, result, where):
+    """A Split without the images that a classifier was trained on, with a warning that counts them."""
+    unseen = np.array([digest.hex() not in result.trained_on for digest in split.digests], bool)
+    if unseen.all():
+        return split
+    if not unseen.any():
         mend = "Pass images that it has not seen."
-        raise ValueError(complaint(where, "the classifier was trained on every one of these images", str(source), mend))
-    if len(rows) < len(chosen):
-        left = f"{len(chosen) - len(rows)} of {len(chosen)} images"
-        warnings.warn(f"{where}: {left} left out, because the classifier was trained on them.", stacklevel=3)
-    return _take(read, labels, rows), name
+        received = f"{len(split)} images it has seen"
+        raise ValueError(complaint(where, "the classifier was trained on every one of these images", received, mend))
+    left = f"{len(split) - unseen.sum()} of {len(split)} images"
+    warnings.warn(f"{where}: {left} left out, because the classifier was trained on them.", stacklevel=3)
+    return pick(split, np.flatnonzero(unseen))
 
 
-def _names_for(labels, listing, class_names):
-    """Numbers that a source gives names to are named by it; others count in the order of the classifier's names."""
-    if listing.class_names and set(listing.class_names) != set(class_names):
-        return listing.class_names
-    return class_names
+def pick(split, places, labels=None):
+    """The images of a Split at `places`, with other labels where they are given."""
+    files, digests = ([values[place] for place in places] for values in (split.files, split.digests))
+    labels = split.labels if labels is None else labels
+    return Split(split.store, split.rows[places], labels[places], tuple(files), tuple(digests))
+
+
+def _indices_for(labels, listed_names, class_names, where):
+    """Indices into a classifier's names. Numbers go by the names that the source gives them, else name themselves, as
+    in `load_data`; where a classifier's names are words, bare numbers count in their order.
+    """
+    indices, names = encode_labels(labels, listed_names, where)
+    words = not any(name.isdecimal() for name in class_names)
+    if not listed_names and words and all(name.isdecimal() for name in names):
+        return encode_labels([int(names[index]) for index in indices], class_names, where)[0]
+    return translate(indices, names, class_names, where)
+
+
+def translate(indices, names, class_names, where):
+    """Indices into `names` as indices into `class_names`; ValueError names a class that is not among them."""
+    used = {names[index] for index in np.unique(indices)}
+    unknown = sorted(used - set(class_names))
+    if unknown:
+        mend = f"The classifier knows {', '.join(class_names[:20])}{', …' if len(class_names) > 20 else ''}."
+        raise ValueError(complaint(where, "the classifier does not know a class of the data", repr(unknown[0]), mend))
+    places = np.array([class_names.index(name) if name in class_names else -1 for name in names], np.int32)
+    return places[indices]
 
 
 def _decide(read, labels, names, given, fractions, seed, where):
@@ -220,9 +264,11 @@ def _warn_of_contradictions(read, labels, names, where):
         warnings.warn(f"{where}: {len(clashes)} equal images have different labels: {listed}.", stacklevel=4)
 
 
-def _take(read, labels, rows):
+def _take(read, labels, rows, ordered=False):
+    # By content and not by listing, so that the same images train alike whatever order they come in.
+    rows = np.array(sorted(rows, key=lambda row: (read.digests[row], read.names[row])) if ordered else rows, np.int64)
     names, digests = ([values[row] for row in rows] for values in (read.names, read.digests))
-    return Split(read.store, rows.astype(np.int64), labels[rows], tuple(names), tuple(digests))
+    return Split(read.store, rows, labels[rows], tuple(names), tuple(digests))
 
 
 def _fingerprint(read, labels, splits, names, form):

@@ -159,7 +159,7 @@ class _Reader:
         small = [index for index in contents if index not in large]
         try:
             decoded = dict(zip(small, self.decode([contents[index] for index in small]).numpy(), strict=True))
-        except tf.errors.OpError:
+        except tf.errors.InvalidArgumentError:
             decoded = {index: pixels for index in small if (pixels := self._decode_one(contents[index])) is not None}
         for index in large:
             with _one_at_a_time:
@@ -171,7 +171,7 @@ class _Reader:
     def _decode_one(self, content):
         try:
             return self.decode([content])[0].numpy()
-        except tf.errors.OpError:
+        except tf.errors.InvalidArgumentError:
             return None
 
 

@@ -3,24 +3,26 @@
 import keras
 import tensorflow as tf
 
+from recipes.bases.seeding import seed_config
 from recipes.checks import check_choice, complaint
 
 AUGMENTATIONS = ("flip", "photo", "scan")
 
 
-def make_augmentation(augmentation, where):
+def make_augmentation(augmentation, seed, where):
     """A function of (float32 images 0–255, seed pair) from what `finetune` takes as `augmentation`.
 
     Args:
         augmentation: None; `"flip"`: left and right; `"photo"`: flip, then zoom by 1–1.3 at a random place, then
             brightness and contrast ±20 %; `"scan"`: zoom by 0.9–1.1 and shift by up to 10 %, no flip, for digits and
             the like; a Keras layer; or a function of (images, seed) that follows `tf.random.stateless_uniform`.
+        seed: of the run, for layers that have none of their own.
         where: for errors.
     """
     if augmentation is None:
         return None
     if isinstance(augmentation, keras.layers.Layer):
-        return _from_layer(augmentation)
+        return _from_layer(augmentation, seed)
     if callable(augmentation):
         return augmentation
     if not isinstance(augmentation, str):
@@ -30,10 +32,18 @@ def make_augmentation(augmentation, where):
     return {"flip": _flip, "photo": _photo, "scan": _scan}[augmentation]
 
 
-def _from_layer(layer):
-    """Keras' random layers draw from a state of their own: a copy is used, and the user's layer stays as it is."""
-    copy = type(layer).from_config(layer.get_config())
-    return lambda images, _: copy(images, training=True)
+def _from_layer(layer, seed):
+    """Keras' random layers draw from a state of their own: a copy is used, one batch after the other."""
+    config = layer.get_config()
+    seed_config(config, seed, layer.name)
+    with tf.device("CPU"):
+        copy = type(layer).from_config(config)
+
+    def augment(images, _):
+        return copy(images, training=True)
+
+    augment.has_state = True
+    return augment
 
 
 def _flip(images, seed):

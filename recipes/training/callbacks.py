@@ -7,7 +7,7 @@ from recipes.checks import complaint
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Keeps the weights with the best validation score and brings them back when training ends, however it ends.
+    """Keeps the weights with the best validation score and brings them back when training ends.
 
     Better is a higher validation accuracy, or an equal one with a lower validation loss.
 

@@ -1,9 +1,12 @@
 """Where a run computes: TensorFlow places the work; several GPUs of one host train in step."""
 
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
+
+from recipes.checks import complaint
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 
@@ -11,6 +14,9 @@ PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 def placement():
     """The strategy to train under: the caller's own, MirroredStrategy over several GPUs, or TensorFlow's default."""
     current = tf.distribute.get_strategy()
+    if isinstance(current, tf.distribute.MultiWorkerMirroredStrategy):
+        mend = "Train on one machine; Keras' fit does not work under this strategy."
+        raise ValueError(complaint("finetune", "one machine trains", "MultiWorkerMirroredStrategy", mend))
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         # Once a device is in use its memory is as the user has set it.
@@ -18,6 +24,12 @@ def placement():
             tf.config.experimental.set_memory_growth(gpu, True)
     if tf.distribute.has_strategy() or len(gpus) < 2:
         return current
+    return _mirrored()
+
+
+@functools.cache
+def _mirrored():
+    """One strategy for the whole process: a second one numbers its exchanges anew, and TensorFlow mixes the two up."""
     return tf.distribute.MirroredStrategy()
 
 

@@ -23,7 +23,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         ratios: `{regular expression: ratio}`. A variable takes the ratio of the first expression that matches its path
             (`"model/block5_conv1/kernel"`) to the end, from the start or from a slash on (`"block5_conv1/.*"`);
             else 1. Ratios are 0 or more.
-        undecayed: names of variables that weight decay spares.
+        undecayed: names of variables that weight decay spares, beside those that `exclude_from_weight_decay` names.
         name: name of the optimizer.
 
     Raises:
@@ -67,9 +67,16 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             rule = "a pattern of ratios matches no trainable variable"
             raise ValueError(complaint("LayerwiseOptimizer", rule, repr(unused[0]), mend))
         self._ratio_of = [self._ratio(path) for path in paths]
-        self._decays = [not any(word in variable.name for word in self.undecayed) for variable in variables]
-        self.inner_optimizer.build(variables)
+        inner = self.inner_optimizer
+        self._decays = [
+            inner._use_weight_decay(variable) and not any(word in variable.name for word in self.undecayed)
+            for variable in variables
+        ]
+        inner.build(variables)
         super().build(variables)
+        self.use_ema = inner.use_ema
+        if inner.use_ema:  # where `keras.callbacks.SwapEMAWeights` looks for them
+            self._model_variables_moving_average = inner._model_variables_moving_average
 
     def _ratio(self, path):
         return next((ratio for pattern, ratio in self.ratios.items() if _fits(pattern, path)), 1.0)
@@ -89,6 +96,12 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             with keras.name_scope(self.name):
                 self.build(list(trainable_variables))
         return self.inner_optimizer.apply(grads, trainable_variables)
+
+    def scale_loss(self, loss):
+        return self.inner_optimizer.scale_loss(loss)
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
     def finalize_variable_values(self, var_list):
         self.inner_optimizer.finalize_variable_values(var_list)
@@ -125,10 +138,12 @@ def _fits(pattern, path):
     return re.search(f"(?:^|/)(?:{pattern})$", path) is not None
 
 
+WRAPPERS = (keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer, LayerwiseOptimizer)
+
+
 def _check_inner(optimizer):
     where = "LayerwiseOptimizer"
-    wrapping = (keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer, LayerwiseOptimizer)
-    if not isinstance(optimizer, keras.optimizers.Optimizer) or isinstance(optimizer, wrapping):
+    if not isinstance(optimizer, keras.optimizers.Optimizer) or isinstance(optimizer, WRAPPERS):
         rule = "inner_optimizer must be a Keras optimizer that does not wrap others"
         mend = "Pass keras.optimizers.AdamW(1e-3), say; Keras adds loss scaling outside by itself."
         raise TypeError(complaint(where, rule, repr(optimizer), mend))

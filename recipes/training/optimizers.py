@@ -5,11 +5,12 @@ import re
 import keras
 
 from recipes.checks import check_choice, complaint
-from recipes.training.layerwise import LayerwiseOptimizer
+from recipes.training.layerwise import WRAPPERS, LayerwiseOptimizer
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "lion")
 SCHEDULES = ("cosine", "constant", "plateau")
 _WARM_UP = 0.1  # of the steps of a stage
+_DEFAULT_RATE = 1e-3
 
 
 def make_optimizer(optimizer, rate, weight_decay, ratios):
@@ -34,12 +35,26 @@ def make_optimizer(optimizer, rate, weight_decay, ratios):
 
 
 def check_optimizer(optimizer, where):
-    """Raise unless `optimizer` is one of OPTIMIZERS or a Keras optimizer."""
+    """Raise unless `optimizer` is one of OPTIMIZERS or a Keras optimizer with a plain rate that wraps no other."""
     if isinstance(optimizer, str):
         check_choice(where, "optimizer", optimizer, OPTIMIZERS)
-    elif not isinstance(optimizer, keras.optimizers.Optimizer):
+        return
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
         mend = f"Pass one of {', '.join(OPTIMIZERS)}, or a Keras optimizer."
         raise TypeError(complaint(where, "optimizer is of no known kind", repr(optimizer), mend))
+    if isinstance(optimizer, WRAPPERS):
+        mend = "Pass the optimizer inside: rates per layer and loss scaling are added by the recipe."
+        raise TypeError(complaint(where, "optimizer must not wrap others", type(optimizer).__name__, mend))
+    if isinstance(optimizer.get_config()["learning_rate"], dict):
+        mend = 'Give it a number: schedule="cosine", "constant" or "plateau" sets the course.'
+        raise ValueError(complaint(where, "optimizer must have a plain rate", "a learning-rate schedule", mend))
+
+
+def base_rate(optimizer, learning_rate):
+    """The rate asked for; else that of a given optimizer; else 1e-3."""
+    if learning_rate is not None:
+        return learning_rate
+    return _DEFAULT_RATE if isinstance(optimizer, str) else float(optimizer.get_config()["learning_rate"])
 
 
 def make_rate(schedule, learning_rate, steps):
@@ -47,16 +62,20 @@ def make_rate(schedule, learning_rate, steps):
     if schedule != "cosine":
         return float(learning_rate)
     warm_up = max(1, round(_WARM_UP * steps))
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
-    )
+    decay = keras.optimizers.schedules.CosineDecay
+    if warm_up == 1:
+        return decay(learning_rate, steps)
+    # The first step takes 1/warm_up of the rate, not nothing at all.
+    return decay(learning_rate / warm_up, steps - warm_up + 1, warmup_target=learning_rate, warmup_steps=warm_up - 1)
 
 
 def _named(name, rate, weight_decay):
     optimizers = keras.optimizers
+    if name == "adamw":
+        return optimizers.AdamW(rate, weight_decay=weight_decay or 0.0)  # it takes no None
     if name == "sgd":
         return optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=weight_decay)
-    kinds = {"adamw": optimizers.AdamW, "adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "lion": optimizers.Lion}
+    kinds = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "lion": optimizers.Lion}
     return kinds[name](rate, weight_decay=weight_decay)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from pathlib import Path
 
 from recipes.checks import complaint
 from recipes.saving import CLASSIFIER, load, save, writable_folder
@@ -16,6 +17,7 @@ def run_folder(out, where):
     if out is None:
         yield None
         return
+    made = not Path(out).expanduser().exists()
     folder = writable_folder(out, where)
     if any(folder.iterdir()) and not (folder / SETTINGS).exists():
         rule, received = "out must be a new folder, an empty one or that of a run", repr(str(folder))
@@ -23,7 +25,7 @@ def run_folder(out, where):
     try:
         yield folder
     finally:
-        if not any(folder.iterdir()):
+        if made and not any(folder.iterdir()):
             folder.rmdir()
 
 

@@ -1,16 +1,24 @@
 """Running one stage: set what trains, compile, fit, bring the best weights back."""
 
+import contextlib
 import dataclasses
 
 import keras
 import tensorflow as tf
 
+from recipes.checks import complaint
 from recipes.data.batches import ordered_batches, replicas_of, steps_per_epoch, training_batches
 from recipes.training.callbacks import KeepBest, StopOnNaN
 from recipes.training.optimizers import make_optimizer, make_rate
 from recipes.training.progress import fit_verbosity, say
 
 _PLATEAU_PATIENCE = 3  # epochs
+_DROPOUTS = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.GaussianDropout,
+    keras.layers.AlphaDropout,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +55,16 @@ def run_stage(network, data, stage, training, number, best=None):
     Returns:
         `(history, best)`: per-epoch lists by name, and the score of the weights that the model has now.
     """
-    ratios = _free(network, stage)
+    ratios = _free(network, stage, training.where)
     replicas = replicas_of(network.model)
-    steps = steps_per_epoch(data.train, training.batch_size, replicas)
+    steps = steps_per_epoch(data.train, training.batch_size)
     rate = make_rate(training.schedule, stage.learning_rate, steps * stage.epochs)
+    # Where batches carry weights, accuracy has to count them.
+    metrics = {"metrics" if replicas == 1 else "weighted_metrics": ["accuracy"]}
     network.model.compile(
         make_optimizer(training.optimizer, rate, training.weight_decay, ratios),
         loss=_loss(training, len(data.class_names)),
-        metrics=["accuracy"],
+        **metrics,
     )
     say(training.verbose, describe_stage(network, stage))
     seed = (training.seed * 1009 + number) % 2**31
@@ -62,15 +72,20 @@ def run_stage(network, data, stage, training, number, best=None):
         data.train, training.batch_size, epochs=stage.epochs, seed=seed, augment=training.augment, replicas=replicas
     )
     keeper = KeepBest(training.patience, best)
-    history = network.model.fit(
-        batches,
-        epochs=stage.epochs,
-        steps_per_epoch=steps,
-        validation_data=ordered_batches(data.valid, training.batch_size, replicas) if len(data.valid) else None,
-        callbacks=[StopOnNaN(training.where, stage.name), *_watchers(training, data, keeper)],
-        shuffle=False,  # the batches come in their order
-        verbose=fit_verbosity(training.verbose),
-    )
+    with _frozen_noise(network, stage):
+        history = network.model.fit(
+            batches,
+            epochs=stage.epochs,
+            steps_per_epoch=steps,
+            validation_data=ordered_batches(data.valid, training.batch_size, replicas) if len(data.valid) else None,
+            callbacks=[StopOnNaN(training.where, stage.name), *_watchers(training, data, keeper)],
+            shuffle=False,  # the batches come in their order
+            verbose=fit_verbosity(training.verbose),
+        )
+    if replicas > 1 and len(data.valid):
+        # Keras divides by the copies that fill the last batch up, too.
+        filled = -(-len(data.valid) // replicas) * replicas / len(data.valid)
+        history.history["val_loss"] = [filled * loss for loss in history.history["val_loss"]]
     return history.history, keeper.best
 
 
@@ -90,7 +105,7 @@ def describe_stage(network, stage):
     return f"Stage {stage.name!r}, at most {stage.epochs} epochs: {', '.join(said)}"
 
 
-def _free(network, stage):
+def _free(network, stage, where):
     """Set `trainable` of every layer; the ratios of the layers that train, by name."""
     ratios = dict.fromkeys(network.head, stage.head)
     for block, ratio in zip(network.blocks, stage.ratios(len(network.blocks)), strict=True):
@@ -99,7 +114,30 @@ def _free(network, stage):
     for layer in network.model.layers:
         norm = isinstance(layer, keras.layers.BatchNormalization) and layer.name not in head
         layer.trainable = ratios.get(layer.name, 0.0) > 0 and not (norm and network.pretrained)
-    return {layer.name: ratios[layer.name] for layer in network.model.layers if layer.trainable_variables}
+    training = {layer.name: ratios[layer.name] for layer in network.model.layers if layer.trainable_variables}
+    if not training:
+        received, mend = f"{len(network.blocks)} blocks, none with a ratio", "Set head=1.0, or top=1.0."
+        raise ValueError(complaint(where, f"stage {stage.name!r} must train something", received, mend))
+    return training
+
+
+@contextlib.contextmanager
+def _frozen_noise(network, stage):
+    """Within, Dropout in frozen blocks drops nothing: what is frozen gives the same for the same image, always."""
+    frozen = [
+        network.model.get_layer(name)
+        for block, ratio in zip(network.blocks, stage.ratios(len(network.blocks)), strict=True)
+        for name in block.layers
+        if not ratio
+    ]
+    noisy = {layer: layer.rate for layer in frozen if isinstance(layer, _DROPOUTS)}
+    for layer in noisy:
+        layer.rate = 0
+    try:
+        yield
+    finally:
+        for layer, rate in noisy.items():
+            layer.rate = rate
 
 
 def _loss(training, classes):
@@ -115,9 +153,13 @@ def _loss(training, classes):
 
 
 def _watchers(training, data, keeper):
+    """The callbacks that look at the validation scores."""
     if not len(data.valid):
         return []
-    if training.schedule != "plateau":
-        return [keeper]
-    plateau = keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.3, patience=_PLATEAU_PATIENCE)
-    return [plateau, keeper]
+    watchers = [keeper]
+    if training.schedule == "plateau":
+        watchers.insert(0, keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.3, patience=_PLATEAU_PATIENCE))
+    if getattr(training.optimizer, "use_ema", False):
+        # The averages are what is measured and kept; the next epoch goes on from the weights themselves.
+        watchers.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    return watchers

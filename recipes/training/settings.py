@@ -1,0 +1,62 @@
+"""The settings of a run as plain JSON, such that equal ones mean an equal run."""
+
+import dataclasses
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from recipes.checks import complaint
+
+_UNREPEATABLE = "not repeatable: "
+
+
+def describe_settings(arguments, ignored=()):
+    """The arguments of a verb as JSON: models by a digest of their weights, files by one of their content."""
+    described = {name: _describe(value) for name, value in arguments.items() if name not in ignored}
+    for name in ("base", "weights"):
+        value = arguments[name]
+        if isinstance(value, (str, os.PathLike)) and Path(value).is_file():
+            described[f"{name}_digest"] = _digest(Path(value).read_bytes())
+    # What the images are, their fingerprint says; here stands only where they came from.
+    described["data"] = str(described["data"])[:1000]
+    return described
+
+
+def check_repeatable(settings, where):
+    """Raise ValueError when settings hold something that nobody could find again in a file."""
+    for name, value in settings.items():
+        if name != "data" and _UNREPEATABLE in repr(value):
+            mend = f"Leave out away, or give {name} by name or as a Keras object."
+            raise ValueError(complaint(where, f"with out=, {name} must be something that a file can say", value, mend))
+
+
+def _describe(value):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, dict):
+        return {str(key): _describe(part) for key, part in value.items()}
+    if isinstance(value, (tuple, list)) and len(value) < 100:
+        return [_describe(part) for part in value]
+    if isinstance(value, keras.Model):
+        weights = b"".join(np.ascontiguousarray(weight).tobytes() for weight in value.get_weights())
+        # Keras numbers layers on: the same code gives other names the second time.
+        form = re.sub(r'_\d+"|"shared_object_id": \d+', '"', value.to_json())
+        return f"{type(value).__name__} {value.name} {_digest(form.encode() + weights)}"
+    if isinstance(value, (keras.layers.Layer, keras.optimizers.Optimizer)):
+        return {"class": type(value).__name__, **_describe(value.get_config())}
+    if dataclasses.is_dataclass(value) and hasattr(value, "learning_rate"):
+        return dataclasses.asdict(value)
+    name = getattr(value, "__qualname__", None)
+    return f"{_UNREPEATABLE}{name if isinstance(name, str) else type(value).__name__}"
+
+
+def _digest(content):
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
