@@ -1,1 +1,58 @@
-"""Keras layers, each faithful to its paper."""
+"""Keras layers, each faithful to its paper; they run on every Keras backend."""
+
+from layers.augmentation.lens_distortion import LensDistortion
+from layers.augmentation.pca_lighting import PCALighting
+from layers.augmentation.random_resized_crop import RandomResizedCrop
+from layers.augmentation.random_scale_crop import RandomScaleCrop
+from layers.augmentation.random_stretch import RandomStretch
+from layers.blocks.dense_block import DenseBlock
+from layers.blocks.fire_block import FireBlock
+from layers.blocks.highway_block import HighwayBlock
+from layers.blocks.inception_block import InceptionBlock
+from layers.blocks.residual_bottleneck import ResidualBottleneck
+from layers.blocks.transition_block import TransitionBlock
+from layers.convolutions.binary_conv import BinaryConv
+from layers.convolutions.binary_dense import BinaryDense
+from layers.convolutions.depthwise_separable_conv import DepthwiseSeparableConv
+from layers.convolutions.resize_conv import ResizeConv, collapse_resize_conv
+from layers.convolutions.separable_factor_conv import SeparableFactorConv, factor_convolution
+from layers.convolutions.stacked_conv import StackedConv
+from layers.convolutions.ternary_conv import TernaryConv
+from layers.convolutions.ternary_dense import TernaryDense
+from layers.heads.knn_classifier import KNNClassifier
+from layers.heads.knn_loss import KNNLoss
+from layers.heads.nca_loss import NCALoss
+from layers.heads.student_nca_loss import StudentNCALoss
+from layers.packing import packed_weights, unpack_weights
+from layers.prelu import prelu
+
+__all__ = [
+    "BinaryConv",
+    "BinaryDense",
+    "DenseBlock",
+    "DepthwiseSeparableConv",
+    "FireBlock",
+    "HighwayBlock",
+    "InceptionBlock",
+    "KNNClassifier",
+    "KNNLoss",
+    "LensDistortion",
+    "NCALoss",
+    "PCALighting",
+    "RandomResizedCrop",
+    "RandomScaleCrop",
+    "RandomStretch",
+    "ResidualBottleneck",
+    "ResizeConv",
+    "SeparableFactorConv",
+    "StackedConv",
+    "StudentNCALoss",
+    "TernaryConv",
+    "TernaryDense",
+    "TransitionBlock",
+    "collapse_resize_conv",
+    "factor_convolution",
+    "packed_weights",
+    "prelu",
+    "unpack_weights",
+]

@@ -2,6 +2,11 @@
 
 import keras
 import numpy as np
+from cases_augmentation import AUGMENTATION
+from cases_blocks import BLOCKS
+from cases_convolutions import CONVOLUTIONS
+from cases_few_bits import FEW_BITS
+from cases_heads import HEADS
 from PIL import Image
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200), "grey": (120, 120, 120)}
@@ -36,3 +41,7 @@ def tiny_base(size=16, channels=3):
 def random_images(random, count=12, size=16, channels=3):
     """uint8 noise `(count, size, size, channels)`."""
     return random.integers(0, 256, (count, size, size, channels), np.uint8)
+
+
+# Every layer has its row in one of these; the laws of test_layers.py apply to all.
+LAYERS = (*AUGMENTATION, *BLOCKS, *CONVOLUTIONS, *FEW_BITS, *HEADS)

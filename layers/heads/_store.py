@@ -1,0 +1,76 @@
+"""ExampleStore: features and labels as weights whose number may grow."""
+
+import keras
+import numpy as np
+
+
+@keras.saving.register_keras_serializable("keras_recipes")
+class ExampleStore(keras.layers.Layer):
+    """Rows of features with their labels, which are saved and exported as weights.
+
+    It has no call of its own, so that Keras never closes it to new weights: when the rows no longer fit, the
+    weights are replaced by longer ones. A function that TensorFlow compiled before still reads the old ones, so these
+    are filled with NaN, and what it answers is NaN instead of an answer from the past.
+
+    Args:
+        **kwargs: `name` and so on, as every Keras layer takes them.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.classes = 0
+        self.examples = 0
+
+    def allocate(self, rows, width):
+        """Make room for `rows` rows of `width` features; what was stored is gone."""
+        if getattr(self, "features", None) is not None:
+            self.features.assign(np.full(self.features.shape, np.nan, "float32"))
+            del self.features, self.labels
+        self.features = self._state("features", (rows, width), "float32")
+        self.labels = self._state("labels", (rows,), "int32")
+        if getattr(self, "center", None) is None:
+            self.center = self._state("center", (width,), "float32")
+            self.size = self._state("size", (), "int32")
+        self.built = True
+
+    def _state(self, name, shape, dtype):
+        return self.add_weight(
+            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False, autocast=False
+        )
+
+    @property
+    def rows(self):
+        """Rows there is room for."""
+        return self.features.shape[0]
+
+    def hold(self, features, labels, classes, capacity=0):
+        """Replace what is stored; room is made where it lacks."""
+        count, width = features.shape
+        if count > self.rows:
+            self.allocate(max(count, capacity), width)
+        spare = self.rows - count
+        self.features.assign(np.pad(features, ((0, spare), (0, 0))))
+        self.labels.assign(np.pad(labels, (0, spare)))
+        self.center.assign(features.mean(axis=0, dtype="float64").astype("float32"))
+        self.size.assign(count)
+        self.examples, self.classes = count, classes
+
+    def held(self):
+        """`(features, labels)` in use, as NumPy arrays."""
+        count = int(keras.ops.convert_to_numpy(self.size))
+        return tuple(keras.ops.convert_to_numpy(state)[:count] for state in (self.features, self.labels))
+
+    def save_own_variables(self, store):
+        if not self.built:
+            return
+        for name in ("features", "labels", "center", "size"):
+            store[name] = keras.ops.convert_to_numpy(getattr(self, name))
+        store["classes"] = np.array(self.classes, "int32")
+
+    def load_own_variables(self, store):
+        saved = {name: np.array(store[name]) for name in ("features", "labels", "center", "size", "classes")}
+        if not self.built or tuple(self.features.shape) != saved["features"].shape:
+            self.allocate(*saved["features"].shape)
+        self.classes, self.examples = int(saved.pop("classes")), int(saved["size"])
+        for name, value in saved.items():
+            getattr(self, name).assign(value)

@@ -1,0 +1,69 @@
+"""Rows of the augmentation layers."""
+
+from layer_case import LayerCase
+
+import layers
+
+
+def unchanged(layer, images):
+    return images
+
+
+AUGMENTATION = (
+    LayerCase(
+        "RandomResizedCrop",
+        lambda: layers.RandomResizedCrop((6, 7), seed=1),
+        (11, 9, 3),
+        is_random=True,
+        bad=(
+            ({"size": 0}, "size=0"),
+            ({"size": 8, "scale": (0, 1)}, "scale=0"),
+            ({"size": 8, "scale": (0.1, 1.5)}, "scale=1.5"),
+            ({"size": 8, "scale": 0.5}, "scale=0.5"),
+            ({"size": 8, "aspect": (2.0, 1.0)}, "aspect=(2.0, 1.0)"),
+        ),
+    ),
+    LayerCase(
+        "RandomScaleCrop",
+        lambda: layers.RandomScaleCrop(6, short_side=(7, 12), seed=1),
+        (11, 9, 3),
+        is_random=True,
+        bad=(
+            ({"size": 2.5}, "size"),
+            ({"size": 300}, "short_side=(256, 480)"),
+            ({"size": 8, "short_side": (20, 10)}, "short_side=(20, 10)"),
+        ),
+    ),
+    LayerCase(
+        "RandomStretch",
+        lambda: layers.RandomStretch((0.5, 2.0), seed=1),
+        (11, 9, 3),
+        unchanged,
+        is_random=True,
+        bad=(({"aspect": (0, 1)}, "aspect=0"), ({"aspect": "wide"}, "aspect='wide'")),
+    ),
+    LayerCase(
+        "LensDistortion",
+        lambda: layers.LensDistortion((-0.2, 0.4), seed=1),
+        (11, 9, 3),
+        unchanged,
+        is_random=True,
+        bad=(
+            ({"factor": (-0.5, 0.5)}, "factor=(-0.5, 0.5)"),
+            ({"quartic_factor": 1}, "quartic_factor=1"),
+            ({"fill_mode": "wrap"}, "fill_mode='wrap'"),
+        ),
+    ),
+    LayerCase(
+        "PCALighting",
+        lambda: layers.PCALighting(1.0, seed=1),
+        (11, 9, 3),
+        unchanged,
+        is_random=True,
+        bad=(
+            ({"sigma": -0.1}, "sigma=-0.1"),
+            ({"eigenvalues": (1.0, 2.0)}, "eigenvalues of shape (2,)"),
+            ({"eigenvalues": (1.0, -2.0), "eigenvectors": ((1, 0), (0, 1))}, "eigenvalues=-2.0"),
+        ),
+    ),
+)

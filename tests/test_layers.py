@@ -1,0 +1,209 @@
+"""Laws that every layer obeys, on whichever backend Keras runs: one row in `cases.LAYERS`, and they apply."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from cases import LAYERS
+
+import layers
+
+BY_NAME = {case.name: case for case in LAYERS}
+SAVED = "models.json"
+
+
+def images_for(case, batch=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(batch, *case.shape)).astype("float32")
+
+
+def functional(case, shape=None):
+    image = keras.Input(shape or case.shape)
+    return keras.Model(image, case.make()(image))
+
+
+def randomize(model, seed=1):
+    """Give every weight a value of its own, also those that start as zeros or ones."""
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        if keras.backend.is_float_dtype(weight.dtype):
+            value = keras.ops.convert_to_numpy(weight)
+            weight.assign(value + 0.1 * np.abs(random.normal(size=value.shape)).astype(value.dtype))
+    return model
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+all_layers = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
+
+
+@all_layers
+def test_declared_symbolic_and_eager_shapes_agree(case):
+    layer, images = case.make(), images_for(case)
+    eager = tuple(layer(images).shape)
+    assert tuple(layer.compute_output_shape(images.shape)) == eager
+    assert functional(case).output_shape == (None, *eager[1:])
+
+
+@all_layers
+def test_unknown_batch_and_size(case):
+    if not case.any_size:
+        with pytest.raises(ValueError, match=type(case.make()).__name__):
+            functional(case, (None, None, case.shape[-1]))
+        return
+    model = randomize(functional(case, (None, None, case.shape[-1])))
+    for size in (case.shape, (case.shape[0] + 3, case.shape[1] + 2, case.shape[2])):
+        known = keras.Input(size)
+        layer = case.make()
+        fixed = keras.Model(known, layer(known))
+        fixed.set_weights(model.get_weights())
+        images = np.random.default_rng(0).normal(size=(2, *size)).astype("float32")
+        np.testing.assert_allclose(model.predict(images, verbose=0), fixed.predict(images, verbose=0), atol=1e-5)
+
+
+@all_layers
+def test_config_round_trip_before_and_after_build(case):
+    layer = case.make()
+    before = layer.get_config()
+    layer(images_for(case))
+    assert layer.get_config() == before
+    assert type(layer).from_config(before).get_config() == before
+    plain = json.loads(json.dumps(before))
+    assert json.loads(json.dumps(type(layer).from_config(plain).get_config())) == plain
+    accepted = {name for name in inspect.signature(type(layer).__init__).parameters if name not in ("self", "kwargs")}
+    assert accepted <= set(before)
+
+
+@all_layers
+def test_equals_the_reference(case):
+    if case.reference is None:
+        pytest.skip("its values are compared in a test of its own")
+    model, images = randomize(functional(case)), images_for(case)
+    expected = case.reference(model.layers[-1], images)
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), expected, atol=case.tolerance * np.abs(expected).max(), rtol=0
+    )
+
+
+@all_layers
+def test_one_step_moves_every_trainable_weight(case):
+    model = functional(case)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    before = [numpy(weight) for weight in model.trainable_weights]
+    images = images_for(case, 8)
+    targets = np.random.default_rng(2).normal(size=(8, *model.output_shape[1:])).astype("float32")
+    model.train_on_batch(images, targets)
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        new = numpy(weight)
+        assert np.isfinite(new).all(), weight.path
+        assert not np.array_equal(new, old), weight.path
+
+
+@all_layers
+def test_each_image_is_independent_of_its_batch_at_inference(case):
+    model, images = randomize(functional(case)), images_for(case, 5)
+    together = model.predict(images, verbose=0)
+    alone = np.concatenate([model.predict(images[index : index + 1], verbose=0) for index in range(5)])
+    # Libraries may choose another algorithm for another batch size.
+    np.testing.assert_allclose(together, alone, atol=1e-5 * np.abs(together).max())
+
+
+@all_layers
+def test_compiled_equals_eager(case):
+    model, images = randomize(functional(case)), images_for(case)
+    eager = numpy(model(images, training=False))
+    np.testing.assert_allclose(model.predict(images, verbose=0), eager, atol=1e-5 * np.abs(eager).max())
+
+
+@all_layers
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(case, policy):
+    full = randomize(functional(case))
+    keras.config.set_dtype_policy(policy)
+    try:
+        mixed = functional(case)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(full.get_weights())
+    assert {keras.backend.standardize_dtype(weight.dtype) for weight in mixed.trainable_weights} <= {"float32"}
+    images = images_for(case)
+    outputs, expected = numpy(mixed(images)).astype("float32"), numpy(full(images))
+    # bfloat16 keeps 8 bits of the mantissa; a few of them are lost in sums.
+    np.testing.assert_allclose(outputs, expected, atol=0.06 * np.abs(expected).max())
+
+
+@all_layers
+def test_docstring_describes_exactly_the_arguments(case):
+    cls = type(case.make())
+    section = re.search(r"^Args:\n(.*?)(?=^\w|\Z)", inspect.getdoc(cls), re.MULTILINE | re.DOTALL)
+    described = re.findall(r"^    \*{0,2}(\w+):", section.group(1), re.MULTILINE)
+    assert described == [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+    for heading in ("Input shape:", "Output shape:", "Raises:", "Reference:", "Example:"):
+        assert heading in cls.__doc__, heading
+
+
+BAD = [(case, arguments, said) for case in LAYERS for arguments, said in case.bad]
+
+
+@pytest.mark.parametrize(("case", "arguments", "said"), BAD, ids=[f"{case.name} {said}" for case, _, said in BAD])
+def test_bad_arguments_name_themselves_and_their_value(case, arguments, said):
+    cls = type(case.make())
+    with pytest.raises((TypeError, ValueError)) as caught:
+        cls(**arguments)
+    assert str(caught.value).startswith(f"{cls.__name__}: ")
+    assert said in str(caught.value)
+
+
+def test_every_layer_is_exported_and_has_a_row():
+    classes = [name for name in layers.__all__ if inspect.isclass(getattr(layers, name))]
+    public = {name for name in classes if issubclass(getattr(layers, name), keras.layers.Layer)}
+    assert {type(case.make()).__name__ for case in LAYERS} == public
+    assert len(BY_NAME) == len(LAYERS)
+
+
+RELOAD = """
+import sys, pathlib
+import numpy as np, keras, layers
+for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    model = keras.saving.load_model(folder / "model.keras")
+    np.save(folder / "again.npy", model.predict(np.load(folder / "images.npy"), verbose=0))
+"""
+
+
+def test_saved_and_reloaded_in_a_fresh_process(tmp_path):
+    """All layers in one process, since starting one takes seconds."""
+    for number, case in enumerate(LAYERS):
+        folder = tmp_path / f"{number:03d}"
+        folder.mkdir()
+        model, images = randomize(functional(case)), images_for(case)
+        model.save(folder / "model.keras")
+        np.save(folder / "images.npy", images)
+        np.save(folder / "outputs.npy", model.predict(images, verbose=0))
+    done = subprocess.run(
+        [sys.executable, "-c", RELOAD, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+    )
+    assert done.returncode == 0, done.stderr
+    for number, case in enumerate(LAYERS):
+        folder = tmp_path / f"{number:03d}"
+        np.testing.assert_array_equal(np.load(folder / "again.npy"), np.load(folder / "outputs.npy"), case.name)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel needs the TensorFlow backend")
+@all_layers
+def test_exported_to_a_saved_model(case, tmp_path):
+    import tensorflow as tf
+
+    model, images = randomize(functional(case)), images_for(case)
+    model.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    np.testing.assert_allclose(served.serve(images), model.predict(images, verbose=0), atol=1e-5)
