@@ -130,6 +130,9 @@ def finetune(
     clock = Clock()
     with run_folder(out, where) as folder:
         data = _open(data, base, weights, image_size, where)
+        if schedule == "plateau" and not len(data.valid):
+            mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
+            raise ValueError(complaint(where, 'schedule="plateau" needs validation images', repr(data), mend))
         settings["data_fingerprint"] = data.fingerprint
         finished = finished_run(folder, settings, where)
         if finished is not None:

@@ -133,6 +133,11 @@ def test_without_validation_images_it_says_train(photos):
     assert result.report.split == "train"
 
 
+def test_plateau_needs_validation_images(photos):
+    with pytest.raises(ValueError, match="needs validation images"):
+        tune({"source": photos, "valid": 0, "test": 0}, schedule="plateau")
+
+
 def test_grey_images(random):
     y = np.arange(40) % 2
     x = random.integers(0, 100, (40, 16, 16), np.uint8) + (100 * y[:, None, None]).astype(np.uint8)
@@ -177,6 +182,22 @@ def test_without_weights_batchnorm_trains(photo_data):
     fresh = build_network(tiny_base(), weights=None, image_size=16, class_count=3).model
     names = [f"{kind}{number}" for kind in ("conv", "norm") for number in range(4)]
     assert changed(weights_of(fresh, names), result.model) == set(names)
+
+
+def test_statistics_of_a_new_network_follow_a_short_training(photo_data):
+    """With a momentum of 0.999 and four steps an epoch, the moving mean would go 4 % of its way."""
+    base = tiny_base()
+    for number in range(4):
+        base.get_layer(f"norm{number}").momentum = 0.999
+    no_valid = recipes.Data(**{**vars(photo_data), "valid": empty(photo_data.valid)})  # the last weights, not the best
+    options = {"batch_size": 8, "learning_rate": 1e-6, "verbose": False}
+    result = recipes.finetune(base, no_valid, weights=None, epochs=10, **options)
+    first = keras.Model(result.model.input, result.model.get_layer("conv0").output)
+    mean = first.predict(photo_data.train.images(), verbose=0).mean((0, 1, 2))
+    # What is left of the start after 40 steps is 0.9^40, 1.5 %; the last batches count more than the first.
+    np.testing.assert_allclose(result.model.get_layer("norm0").moving_mean, mean, atol=0.1 * np.abs(mean).max())
+    kept = recipes.finetune(base, photo_data, epochs=1, **options)
+    assert kept.model.get_layer("norm0").momentum == 0.999  # a pretrained one is left as it is
 
 
 def test_rates_of_the_groups_under_sgd(photo_data):

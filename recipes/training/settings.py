@@ -22,7 +22,7 @@ def describe_settings(arguments, ignored=()):
         if isinstance(value, (str, os.PathLike)) and Path(value).is_file():
             described[f"{name}_digest"] = _digest(Path(value).read_bytes())
     # What the images are, their fingerprint says; here stands only where they came from.
-    described["data"] = str(described["data"])[:1000]
+    described["data"] = str(described["data"]).replace(_UNREPEATABLE, "")[:1000]
     return described
 
 

@@ -13,6 +13,7 @@ from recipes.training.optimizers import make_optimizer, make_rate
 from recipes.training.progress import fit_verbosity, say
 
 _PLATEAU_PATIENCE = 3  # epochs
+_LEAST_MOMENTUM = 0.9  # of BatchNormalization
 _DROPOUTS = (
     keras.layers.Dropout,
     keras.layers.SpatialDropout2D,
@@ -40,7 +41,8 @@ class Training:
 def run_stage(network, data, stage, training, number, best=None):
     """Train one stage in place.
 
-    1. Freeze what the stage does not train; BatchNormalization of a pretrained base stays in inference mode.
+    1. Freeze what the stage does not train; BatchNormalization of a pretrained base stays in inference mode, and that
+       of any other remembers about one epoch.
     2. Compile with the stage's rates and fit, in an order drawn from the seed and the number of the stage.
     3. Bring back the weights with the best validation score, those of the earlier stages included.
 
@@ -58,6 +60,8 @@ def run_stage(network, data, stage, training, number, best=None):
     ratios = _free(network, stage, training.where)
     replicas = replicas_of(network.model)
     steps = steps_per_epoch(data.train, training.batch_size)
+    if not network.pretrained:
+        _shorten_memory(network.model, steps)
     rate = make_rate(training.schedule, stage.learning_rate, steps * stage.epochs)
     # Where batches carry weights, accuracy has to count them.
     metrics = {"metrics" if replicas == 1 else "weighted_metrics": ["accuracy"]}
@@ -119,6 +123,17 @@ def _free(network, stage, where):
         received, mend = f"{len(network.blocks)} blocks, none with a ratio", "Set head=1.0, or top=1.0."
         raise ValueError(complaint(where, f"stage {stage.name!r} must train something", received, mend))
     return training
+
+
+def _shorten_memory(model, steps):
+    """Let BatchNormalization remember about one epoch of `steps` steps, and ten steps at least.
+
+    The momentum of 0.999 that some networks have was chosen for epochs of thousands of steps. With few images, their
+    moving statistics would still be near the values they start from when training ends, and every prediction wrong.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = min(layer.momentum, max(_LEAST_MOMENTUM, 1 - 1 / steps))
 
 
 @contextlib.contextmanager
