@@ -5,8 +5,8 @@
 
 Fine-tunes `mobilenet_v2_035` with the default plan on a folder with train and val folders, once per seed, and gives the
 validation accuracy of each; saves, loads, exports, and compares the answers on the raw files. With the 398 photos of
-ants and bees and ImageNet weights expect a mean accuracy of about 0.93, and of about 0.66 without; 1–2 minutes a seed on
-2 cores.
+ants and bees and ImageNet weights expect a mean accuracy of about 0.93, and of about 0.66 without; 1–2 minutes a seed
+on 2 cores.
 """
 
 import argparse
