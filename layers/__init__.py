@@ -25,6 +25,7 @@ from layers.heads.nca_loss import NCALoss
 from layers.heads.student_nca_loss import StudentNCALoss
 from layers.packing import packed_weights, unpack_weights
 from layers.prelu import prelu
+from layers.unfolding import is_unfoldable, unfold
 
 __all__ = [
     "BinaryConv",
@@ -52,7 +53,9 @@ __all__ = [
     "TransitionBlock",
     "collapse_resize_conv",
     "factor_convolution",
+    "is_unfoldable",
     "packed_weights",
     "prelu",
+    "unfold",
     "unpack_weights",
 ]

@@ -24,7 +24,7 @@ def finetune(
     base: str | Any,
     data: dict[str, Any] | str | Any,
     *,
-    weights: str | None = "imagenet",
+    weights: str | None = "pretrained",
     image_size: int | tuple[int, int] | None = None,
     head: str | tuple[int, ...] = "linear",
     plan: str | list[dict[str, Any]] | Any = "default",
@@ -58,8 +58,10 @@ def finetune(
             accept RGB 0–255 and to hold its own preprocessing.
         data: anything that `recipes.load_data` takes, a `Data`, or a dictionary of `load_data`'s arguments
             (`{"source": "photos/", "on_bad": "error"}`).
-        weights: `"imagenet"`, None for a random start, or the path of a file with weights of the base. Imagenet
-            weights are downloaded when Keras does not have them yet.
+        weights: `"pretrained"`: those published for the base, of ImageNet for the networks of `keras.applications`
+            (downloaded when Keras does not have them yet), of CIFAR-10 for `"small_resnet"` (in this package). They may
+            be called by name, `"imagenet"` or `"cifar10"`. None for a random start, or the path of a file with weights
+            of the base.
         image_size: pixels, one number or `(height, width)`. Default: what the base was trained on; for a base without
             weights the images' own size, within what the base takes.
         head: `"linear"`, or the widths of hidden layers before the last: `(256,)`.

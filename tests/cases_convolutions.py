@@ -32,6 +32,7 @@ CONVOLUTIONS = (
         "SeparableFactorConv, horizontal first, normalized",
         lambda: layers.SeparableFactorConv(4, 3, order="horizontal_first", normalization=True, activation="relu"),
         (8, 8, 2),
+        reference.separable_factor_conv,
     ),
     LayerCase(
         "StackedConv",
@@ -58,6 +59,7 @@ CONVOLUTIONS = (
         "StackedConv, normalized",
         lambda: layers.StackedConv(4, 5, normalization=True, activation="relu"),
         (8, 8, 2),
+        reference.stacked_conv,
     ),
     LayerCase(
         "DepthwiseSeparableConv",

@@ -46,14 +46,28 @@ def weights_of(layer):
     }
 
 
+def normalized(weights, name, values):
+    """BatchNormalization of the name, where there is one."""
+    parts = [f"{name}_normalization/{part}" for part in ("gamma", "beta", "moving_mean", "moving_variance")]
+    return normalize(values, *(weights[part] for part in parts)) if parts[0] in weights else values
+
+
+def followed(weights, name, values, activation):
+    """What comes after a convolution: normalization where there is one, then ReLU or nothing."""
+    values = normalized(weights, name, values)
+    return {"relu": relu, "linear": np.asarray}[activation.__name__](values)
+
+
 def separable_factor_conv(layer, images):
-    """SeparableFactorConv, linear or with ReLU between, vertical first."""
+    """SeparableFactorConv with ReLU or nothing between and after."""
     weights = weights_of(layer)
     strides = layer.strides if isinstance(layer.strides, tuple) else (layer.strides,) * 2
-    between = convolve(images, weights["vertical/kernel"], weights.get("vertical/bias", 0.0), (strides[0], 1))
-    if layer.between_activation.__name__ == "relu":
-        between = relu(between)
-    return convolve(between, weights["horizontal/kernel"], weights.get("horizontal/bias", 0.0), (1, strides[1]))
+    parts = [("vertical", (strides[0], 1)), ("horizontal", (1, strides[1]))]
+    parts = parts if layer.order == "vertical_first" else parts[::-1]
+    for (name, steps), activation in zip(parts, (layer.between_activation, layer.activation), strict=True):
+        images = convolve(images, weights[f"{name}/kernel"], weights.get(f"{name}/bias", 0.0), steps)
+        images = followed(weights, name, images, activation)
+    return images
 
 
 def depthwise(images, kernel, strides=(1, 1), padding="same"):
@@ -66,14 +80,15 @@ def depthwise(images, kernel, strides=(1, 1), padding="same"):
 
 
 def stacked_conv(layer, images):
-    """StackedConv with ReLU between and nothing else."""
+    """StackedConv with ReLU or nothing between and after."""
     weights, count = weights_of(layer), (layer.kernel_size - 1) // 2
     strides = layer.strides if isinstance(layer.strides, tuple) else (layer.strides,) * 2
     for number in range(1, count + 1):
         name, is_last = f"conv_{number}", number == count
+        bias = weights.get(f"{name}/bias", 0.0)
         steps = strides if is_last else (1, 1)
-        images = convolve(images, weights[f"{name}/kernel"], weights[f"{name}/bias"], steps, padding=layer.padding)
-        images = images if is_last else relu(images)
+        images = convolve(images, weights[f"{name}/kernel"], bias, steps, padding=layer.padding)
+        images = followed(weights, name, images, layer.activation if is_last else layer.between_activation)
     return images
 
 
@@ -81,14 +96,9 @@ def depthwise_separable_conv(layer, images):
     """DepthwiseSeparableConv with ReLU6."""
     weights = weights_of(layer)
 
-    def followed(values, name):
-        parts = [
-            weights[f"{name}_normalization/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
-        ]
-        return np.clip(normalize(values, *parts), 0, 6)
-
-    images = followed(depthwise(images, weights["depthwise/kernel"], (layer.strides,) * 2), "depthwise")
-    return followed(convolve(images, weights["pointwise/kernel"]), "pointwise")
+    images = depthwise(images, weights["depthwise/kernel"], (layer.strides,) * 2)
+    images = np.clip(normalized(weights, "depthwise", images), 0, 6)
+    return np.clip(normalized(weights, "pointwise", convolve(images, weights["pointwise/kernel"])), 0, 6)
 
 
 def resize_axis(images, axis, factor, interpolation):

@@ -357,7 +357,7 @@ def test_mixed_precision_gives_float32_probabilities(photo_data):
         ({"base": "vg16"}, "Did you mean 'vgg16'"),
         ({"base": 3}, "base must be"),
         ({"base": "vgg16", "image_size": 16}, "at least 32 pixels"),
-        ({"base": "small_resnet"}, "weights=None"),
+        ({"base": "cifar_resnet32"}, "weights=None"),
         ({"weights": "imagenets.h5"}, "weights"),
         ({"epochs": -1}, "epochs must be at least 1"),
         ({"epochs": (1, 2, 3)}, "2 stage(s)"),

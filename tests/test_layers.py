@@ -122,6 +122,27 @@ def test_compiled_equals_eager(case):
     np.testing.assert_allclose(model.predict(images, verbose=0), eager, atol=1e-5 * np.abs(eager).max())
 
 
+@pytest.mark.parametrize(
+    "case", [case for case in LAYERS if layers.is_unfoldable(case.make())], ids=lambda case: case.name
+)
+def test_unfolded_into_plain_keras_layers_of_the_same_weights(case):
+    model, images = randomize(functional(case)), images_for(case)
+    flat = layers.unfold(model.layers[-1])
+    assert {type(layer).__name__ for layer in flat.layers if layer.weights} <= set(dir(keras.layers))
+    assert {id(weight) for weight in flat.weights} == {id(weight) for weight in model.weights}
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(flat.predict(images, verbose=0), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_unfold_says_what_it_cannot_take():
+    with pytest.raises(TypeError, match=r"unfold: layer must be one of DenseBlock, .* Received <BinaryConv"):
+        layers.unfold(layers.BinaryConv(4, 3), (None, 8, 8, 3))
+    with pytest.raises(TypeError, match="without remat"):
+        layers.unfold(layers.DenseBlock(2, 3, remat=True), (None, 8, 8, 3))
+    with pytest.raises(ValueError, match=r"unfold: input_shape must be given .* Pass input_shape="):
+        layers.unfold(layers.FireBlock(2, 3))
+
+
 @all_layers
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(case, policy):

@@ -9,6 +9,7 @@ from recipes.bases.blocks import NORMALIZATIONS, Block, graph_blocks, named_bloc
 from recipes.bases.channels import check_channels, transfer, widen_preprocessing
 from recipes.bases.flattening import Flattening
 from recipes.bases.heads import add_head, check_head, head_names, without_classifier
+from recipes.bases.naming import named_layers
 from recipes.bases.preprocessing import preprocessing_model
 from recipes.bases.seeding import globals_kept, seed_config
 from recipes.bases.sources import check_size, find_source, source_model
@@ -42,7 +43,7 @@ class Network:
 def build_network(
     base,
     *,
-    weights="imagenet",
+    weights="pretrained",
     image_size,
     channels=3,
     class_count,
@@ -65,8 +66,8 @@ def build_network(
         base: a name of `list_bases` or its row, a `keras.Model`, or the path of a `.keras` file, which is loaded in
             safe mode. A model is taken to accept RGB 0–255 and to hold its preprocessing. It stays as it is: the
             network is a copy. A softmax or sigmoid Dense at its end is left out.
-        weights: `"imagenet"`, None for random weights, or the path of a `.keras`, `.weights.h5` or `.h5` file of the
-            base. When `base` is a model, `"imagenet"` means the weights it has.
+        weights: `"pretrained"` or their name, such as `"imagenet"`; None for random weights; or the path of a `.keras`,
+            `.weights.h5` or `.h5` file of the base. When `base` is a model, `"pretrained"` means the weights it has.
         image_size: height and width of the images in pixels: a whole number or `(height, width)`.
         channels: of the images, 3 by default. One is repeated for a base that takes three. More than three widen the
             first convolution. Two are refused: no rule for them keeps what the weights know.
@@ -143,7 +144,7 @@ def _editing(seed, plain):
             config["dtype"] = keras.config.dtype_policy().name  # a user's model follows the precision of the run
         if "trainable" in config:
             config["trainable"] = True
-        if plain and getattr(operation, "activation", None) is keras.activations.relu:
+        if plain and _is_glorot_before_relu(operation):
             # Glorot's deviation halves the signal's power in each ReLU: after 13 layers of VGG nothing is left of it.
             # He's keeps it, at 1 when the first layer takes in the scale of VGG's pixels, which are not normalized.
             start = keras.initializers.VarianceScaling(scale=next(scales), mode="fan_in")
@@ -154,4 +155,9 @@ def _editing(seed, plain):
 
 
 def _is_plain(model):
-    return not any(isinstance(layer, NORMALIZATIONS) for layer in model.layers)
+    return not any(isinstance(layer, NORMALIZATIONS) for layer in named_layers(model).values())
+
+
+def _is_glorot_before_relu(operation):
+    is_glorot = isinstance(getattr(operation, "kernel_initializer", None), keras.initializers.GlorotUniform)
+    return is_glorot and operation.activation is keras.activations.relu

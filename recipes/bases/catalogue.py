@@ -6,7 +6,7 @@ from functools import partial
 
 from keras import applications
 
-from recipes.bases.small_resnet import small_resnet
+from recipes.bases import networks
 from recipes.checks import check_choice
 
 
@@ -16,7 +16,8 @@ class Base:
 
     Args:
         name: what users pass as `base`.
-        constructor: called as a function of `keras.applications` is: `include_top`, `weights`, `input_shape`.
+        constructor: called as a function of `keras.applications` is: `include_top`, `weights`, `input_shape`. Weights
+            other than ImageNet's it need not know: they are in `recipes/bases/pretrained/`.
         preprocessing: what the network expects of RGB 0–255: `"tf"` (scaled to -1–1), `"torch"` (ImageNet mean and
             deviation), `"caffe"` (BGR, ImageNet mean subtracted) or `"inside"` (Keras' network holds it already).
         default_size: height and width that the published weights were trained at, in pixels.
@@ -24,7 +25,7 @@ class Base:
         blocks: `(pattern, block)` pairs: a layer whose name begins with `pattern` belongs to `block`, in which `\\1`
             is the first group of `pattern`. The first pattern that fits counts.
         fixed_size: whether Keras loads the ImageNet weights at `default_size` only.
-        published: whether ImageNet weights exist.
+        weights: name of the published weights, or None.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Base:
     least_size: int
     blocks: tuple[tuple[str, str], ...] = dataclasses.field(repr=False)
     fixed_size: bool = False
-    published: bool = True
+    weights: str | None = "imagenet"
 
 
 # What the papers call blocks, units or cells, by the names that keras.applications gives to layers.
@@ -68,8 +69,15 @@ CONVNEXT = (
     (r"convnext_[a-z]+_(stage_\d_block_\d+)_", r"\1"),
     (r"layer_normalization", "top"),
 )
-SMALL_RESNET = ((r"stem_", "stem"), (r"(stage\d_block\d)_", r"\1"))
+# By the names that `networks` gives.
+CIFAR_RESNET = ((r"stem_", "stem"), (r"(stage\d_block\d+)_", r"\1"))
+CIFAR_DENSENET = ((r"stem_", "stem"), (r"(block\d_layer\d+)_|(transition\d)_", r"\1\2"), (r"top_", "top"))
+GOOGLENET = ((r"stem_", "stem"), (r"(inception_\d[a-e])_", r"\1"))
+SQUEEZENET = ((r"stem_", "stem"), (r"(fire\d)_", r"\1"))
+NUMBERED_BLOCKS = ((r"stem_", "stem"), (r"(block_\d+)_", r"\1"))
+HIGHWAY = ((r"stem_", "stem"), (r"(highway\d+)_", r"\1"))
 
+CIFAR_RESNET_DEPTHS = (32, 44, 56, 110)
 MOBILENET_WIDTHS = (0.25, 0.50, 0.75)
 MOBILENET_V2_WIDTHS = (0.35, 0.50, 0.75, 1.30, 1.40)
 
@@ -78,6 +86,12 @@ def width_row(name, constructor, width, blocks):
     """The row of a MobileNet of another published width; `mobilenet_025` has a quarter of the channels."""
     constructor = partial(constructor, alpha=width)
     return Base(f"{name}_{round(100 * width):03d}", constructor, "tf", 224, 32, blocks)
+
+
+def paper_row(name, constructor, default_size, least_size, blocks, weights=None, **arguments):
+    """The row of a network assembled from `layers`."""
+    constructor = partial(constructor, **arguments)
+    return Base(name, constructor, "torch", default_size, least_size, blocks, weights=weights)
 
 
 ROWS = (
@@ -90,17 +104,28 @@ ROWS = (
     Base("resnet50_v2", applications.ResNet50V2, "tf", 224, 32, RESNET),
     Base("resnet101_v2", applications.ResNet101V2, "tf", 224, 32, RESNET),
     Base("resnet152_v2", applications.ResNet152V2, "tf", 224, 32, RESNET),
-    Base("small_resnet", small_resnet, "torch", 32, 8, SMALL_RESNET, published=False),
+    paper_row("small_resnet", networks.cifar_resnet, 32, 8, CIFAR_RESNET, weights="cifar10", depth=20),
+    *(
+        paper_row(f"cifar_resnet{depth}", networks.cifar_resnet, 32, 8, CIFAR_RESNET, depth=depth)
+        for depth in CIFAR_RESNET_DEPTHS
+    ),
+    paper_row("googlenet", networks.googlenet, 224, 32, GOOGLENET),
     Base("inception_v3", applications.InceptionV3, "tf", 299, 75, INCEPTION),
     Base("inception_resnet_v2", applications.InceptionResNetV2, "tf", 299, 75, INCEPTION),
     Base("xception", applications.Xception, "tf", 299, 71, XCEPTION),
     Base("densenet121", applications.DenseNet121, "torch", 224, 32, DENSENET),
     Base("densenet169", applications.DenseNet169, "torch", 224, 32, DENSENET),
     Base("densenet201", applications.DenseNet201, "torch", 224, 32, DENSENET),
+    paper_row("cifar_densenet40", networks.cifar_densenet, 32, 8, CIFAR_DENSENET, depth=40, growth_rate=12),
+    paper_row(
+        "cifar_densenet_bc100", networks.cifar_densenet, 32, 8, CIFAR_DENSENET, depth=100, growth_rate=12, compact=True
+    ),
     Base("nasnet_mobile", applications.NASNetMobile, "tf", 224, 32, NASNET, fixed_size=True),
     Base("nasnet_large", applications.NASNetLarge, "tf", 331, 32, NASNET, fixed_size=True),
     Base("mobilenet", applications.MobileNet, "tf", 224, 32, MOBILENET),
     *(width_row("mobilenet", applications.MobileNet, width, MOBILENET) for width in MOBILENET_WIDTHS),
+    paper_row("mobilenet_separable", networks.mobilenet_separable, 224, 32, NUMBERED_BLOCKS),
+    paper_row("mobilenet_full", networks.mobilenet_full, 224, 32, NUMBERED_BLOCKS),
     Base("mobilenet_v2", applications.MobileNetV2, "tf", 224, 32, MOBILENET_V2),
     *(width_row("mobilenet_v2", applications.MobileNetV2, width, MOBILENET_V2) for width in MOBILENET_V2_WIDTHS),
     Base("mobilenet_v3_small", applications.MobileNetV3Small, "inside", 224, 32, MOBILENET_V3),
@@ -125,6 +150,8 @@ ROWS = (
     Base("convnext_base", applications.ConvNeXtBase, "inside", 224, 32, CONVNEXT),
     Base("convnext_large", applications.ConvNeXtLarge, "inside", 224, 32, CONVNEXT),
     Base("convnext_xlarge", applications.ConvNeXtXLarge, "inside", 224, 32, CONVNEXT),
+    paper_row("squeezenet", networks.squeezenet, 224, 32, SQUEEZENET),
+    paper_row("highway10", networks.highway, 28, 4, HIGHWAY, depth=10, units=50),
 )
 CATALOGUE = {row.name: row for row in ROWS}
 

@@ -17,8 +17,12 @@ def stand_in(operation, name, args):
         return _layer_scale(operation, name, args[0])
     if kind == "CustomScaleLayer":
         return _scaled_sum(operation, name)
-    if kind in ("Add", "Multiply"):
+    if kind in ("Add", "Multiply", "Subtract"):
         return _merge_or_rescaling(kind, name, args)
+    if kind == "Concatenate":
+        return keras.layers.Concatenate(operation.axis, dtype=args[0][0].dtype, name=name)
+    if kind == "Relu":
+        return keras.layers.ReLU(dtype=args[0].dtype, name=name)
     return None
 
 
@@ -54,7 +58,13 @@ def _merge_or_rescaling(kind, name, args):
         layer = getattr(keras.layers, kind)(dtype=tensors[0].dtype, name=name)
         return lambda *both: layer(list(both))
     if len(tensors) == len(values) == 1:
-        scale, offset = (values[0], 0.0) if kind == "Multiply" else (1.0, values[0])
+        number = values[0]
+        reflected = args[0] is number
+        scale, offset = {
+            "Add": (1.0, number),
+            "Multiply": (number, 0.0),
+            "Subtract": (-1.0, number) if reflected else (1.0, -number),
+        }[kind]
         layer = keras.layers.Rescaling(scale, offset, dtype=tensors[0].dtype, name=name)
         return lambda *_: layer(tensors[0])
     return None

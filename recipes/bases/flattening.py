@@ -1,9 +1,10 @@
-"""One flat copy of a functional or sequential model, nested models unfolded, on a new input tensor."""
+"""One flat copy of a functional or sequential model, nested models and blocks unfolded, on a new input tensor."""
 
 import inspect
 
 import keras
 
+from recipes.bases.composites import composite_graph
 from recipes.bases.equivalents import stand_in
 from recipes.bases.naming import stable_names
 from recipes.checks import complaint
@@ -47,6 +48,9 @@ class Flattening:
             return outputs
         if isinstance(operation, keras.Model):
             return self._follow(operation, args[0], training)
+        graph = composite_graph(operation)
+        if graph is not None:
+            return self._follow(graph, args[0], training)
         return self._copy(operation, args)(*args, **_accepted(operation, kwargs))
 
     def _follow(self, model, inputs, context):

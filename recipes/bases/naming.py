@@ -4,13 +4,16 @@ import re
 
 import keras
 
+from recipes.bases.composites import composite_graph
+
 
 def stable_names(model, taken=()):
     """The name in a flat copy for each operation of `model` and of the models nested in it, by `id`.
 
     Keras counts on through a process: the same network holds `conv2d_1` today and `conv2d_95` after another was built.
     Such names are counted anew from the first, in the order in which they were given. All others stay, unless two
-    operations share one or it is among `taken`: then the name of the enclosing model is put in front.
+    operations share one or it is among `taken`: then the name of the enclosing model is put in front. The parts of a
+    block of `layers` bear its name and their own.
     """
     operations = list(_operations(model))
     names = {}
@@ -26,14 +29,24 @@ def stable_names(model, taken=()):
         kind = _kind(operation)
         index = totals[kind] = totals.get(kind, -1) + 1
         names[id(operation)] = _unused(f"{kind}_{index}" if index else kind, owner, used)
+    for operation, owner in operations:
+        graph = composite_graph(operation)
+        inner = stable_names(graph) if graph else {}
+        names.update({key: _unused(f"{names[id(operation)]}_{part}", owner, used) for key, part in inner.items()})
     return names
 
 
 def named_layers(model):
     """Every layer of `model` and of the models nested in it by its stable name."""
     names = stable_names(model)
-    layers = [operation for operation, _ in _operations(model) if isinstance(operation, keras.layers.Layer)]
-    return {names[id(layer)]: layer for layer in layers}
+    return {names[id(layer)]: layer for layer in _leaves(model) if isinstance(layer, keras.layers.Layer)}
+
+
+def _leaves(model):
+    """Every operation of `model`, of the models nested in it and of the blocks of `layers`, once."""
+    for operation, _ in _operations(model):
+        graph = composite_graph(operation)
+        yield from _leaves(graph) if graph else (operation,)
 
 
 def without_count(name):

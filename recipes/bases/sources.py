@@ -9,7 +9,7 @@ import keras
 
 from recipes.bases.catalogue import Base, find_base, list_bases
 from recipes.bases.naming import without_count
-from recipes.bases.weights import catalogue_model, check_weights
+from recipes.bases.weights import PRETRAINED, catalogue_model, check_weights
 from recipes.checks import check_choice, complaint, image_size_pair
 
 
@@ -96,8 +96,8 @@ def source_model(where, source, weights, image_size):
     if source.row is not None:
         check_weights(where, source.row, weights, image_size)
         return catalogue_model(where, source.row, weights, image_size), weights is not None
-    if weights not in (None, "imagenet"):
-        rule = 'weights must be "imagenet" (keep those of the model) or None when base is a model'
+    if weights not in (None, PRETRAINED, "imagenet"):
+        rule = 'weights must be "pretrained" (keep those of the model) or None when base is a model'
         raise ValueError(complaint(where, rule, repr(weights), "Load them into the model before."))
     return source.model, weights is not None
 
@@ -107,7 +107,8 @@ def default_image_size(base, weights, data_size, *, where="finetune"):
 
     Args:
         base: a name, a Keras model or the path of one.
-        weights: `"imagenet"`, a path or None. With weights of a named base, the size they were trained at counts.
+        weights: `"pretrained"` or their name, a path or None. With weights of a named base, the size they were trained
+            at counts.
         data_size: `(height, width)` that all images have, or None when it varies or is not known. Without weights,
             this is the size, brought within the base's least and published size, each side for itself.
 

@@ -13,6 +13,8 @@ from recipes.bases.naming import named_layers
 from recipes.bases.preprocessing import TORCH_DEVIATION
 from recipes.checks import complaint
 
+PRETRAINED = "pretrained"
+SHIPPED = Path(__file__).parent / "pretrained"
 SUFFIXES = (".h5", ".keras")
 
 
@@ -21,25 +23,28 @@ def check_weights(where, row, weights, image_size):
     if weights is None:
         return
     if not isinstance(weights, (str, os.PathLike)):
-        rule = 'weights must be "imagenet", None or the path of a file'
+        rule = 'weights must be "pretrained", None or the path of a file'
         raise TypeError(complaint(where, rule, repr(weights), "Pass weights=None to start from random weights."))
-    if weights == "imagenet":
-        _check_published(where, row, image_size)
+    if weights in (PRETRAINED, row.weights):
+        _check_published(where, row, weights, image_size)
     elif Path(weights).suffix not in SUFFIXES:
-        rule = 'weights must be "imagenet", None or the path of a .keras, .weights.h5 or .h5 file'
-        raise ValueError(complaint(where, rule, repr(str(weights)), 'Did you mean weights="imagenet"?'))
+        known = f'"pretrained" or "{row.weights}"' if row.weights else "None"
+        rule = f"weights must be {known} for base={row.name!r}, or the path of a .keras, .weights.h5 or .h5 file"
+        mend = (
+            'Leave weights out, for "pretrained".' if row.weights else "Pass weights=None, or base='mobilenet_v2', say."
+        )
+        raise ValueError(complaint(where, rule, repr(str(weights)), mend))
     elif not Path(weights).is_file():
         raise FileNotFoundError(
             complaint(where, "weights must be a file that exists", repr(str(weights)), "Check the path.")
         )
 
 
-def _check_published(where, row, image_size):
-    if not row.published:
-        rule = f"no ImageNet weights are published for base={row.name!r}"
-        raise ValueError(
-            complaint(where, rule, "weights='imagenet'", "Pass weights=None, or base='mobilenet_v2', say.")
-        )
+def _check_published(where, row, weights, image_size):
+    if row.weights is None:
+        rule = f"no weights are published for base={row.name!r}"
+        mend = "Pass weights=None, or base='mobilenet_v2', say."
+        raise ValueError(complaint(where, rule, f"weights={weights!r}", mend))
     if row.fixed_size and tuple(image_size) != (row.default_size, row.default_size):
         rule = f"with ImageNet weights, image_size must be {row.default_size} pixels for base={row.name!r}"
         mend = f"Pass image_size={row.default_size}, weights=None, or another base."
@@ -51,8 +56,10 @@ def catalogue_model(where, row, weights, image_size):
     shape = (*image_size, 3)
     if weights is None:
         return row.constructor(include_top=False, weights=None, input_shape=shape)
-    if weights == "imagenet":
-        return _published(where, row, shape)
+    if weights in (PRETRAINED, row.weights):
+        if row.weights == "imagenet":
+            return _published(where, row, shape)
+        weights = SHIPPED / f"{row.name}_{row.weights}.weights.h5"
     model = row.constructor(include_top=False, weights=None, input_shape=shape)
     if Path(weights).suffix == ".keras":
         _take_from_model(where, row, model, weights)
