@@ -3,6 +3,7 @@
 import importlib
 
 _ROOMS = {
+    "Caches": "caching",
     "Data": "values",
     "LayerwiseOptimizer": "training.layerwise",
     "Prediction": "values",
@@ -10,6 +11,7 @@ _ROOMS = {
     "Result": "values",
     "Split": "values",
     "Stage": "values",
+    "cache": "caching",
     "evaluate": "evaluation",
     "export": "serving.exporting",
     "finetune": "finetuning",

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "recipes.evaluation",
     "predict": "recipes.prediction",
     "export": "recipes.serving.exporting",
+    "cache": "recipes.caching",
 }
 _EPILOG = """\
 "recipes COMMAND --help" lists what a command takes; "--config job.yaml" reads it from a file, "--print_config" writes

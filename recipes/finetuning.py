@@ -11,12 +11,13 @@ from recipes.data.loading import check_options, load_sized
 from recipes.evaluation import measure
 from recipes.training.augmentation import make_augmentation
 from recipes.training.devices import PRECISIONS, dtype_policy, placement
+from recipes.training.frozen_prefix import Caching
 from recipes.training.optimizers import SCHEDULES, base_rate, check_optimizer
 from recipes.training.plans import make_plan
 from recipes.training.progress import Clock, say
 from recipes.training.runs import finish_run, finished_run, run_folder
-from recipes.training.settings import check_repeatable, describe_settings
-from recipes.training.stages import Training, run_stage
+from recipes.training.settings import check_repeatable, describe_settings, is_repeatable
+from recipes.training.stages import Training, describe_seconds, frozen_parts, run_stage
 from recipes.values import Data, Result
 
 
@@ -42,6 +43,10 @@ def finetune(
     patience: int | None = 10,
     precision: str = "auto",
     seed: int = 0,
+    cache: str | bool = "auto",
+    views: int | None = None,
+    refresh_views: int | None = None,
+    memory_budget: int = 2**30,
     out: str | os.PathLike | None = None,
     verbose: bool = True,
 ):
@@ -84,6 +89,13 @@ def finetune(
         precision: `"float32"`, `"mixed_float16"`, `"mixed_bfloat16"`, or `"auto"`: mixed where that is faster.
         seed: whole number that decides the head's start, the order of the images, dropout and augmentation. It does
             not change the split: that is `load_data`'s seed.
+        cache: whether the part of the network that a stage leaves as it is runs once over the images, and its outputs
+            are kept on disk for this and later runs: `"auto"` where that saves time, True wherever it can be, or False.
+            The weights that come out are the same, up to rounding.
+        views: with augmentation: how many changed versions of each image go through the frozen part; the epochs use
+            them in turn. None changes the images anew in every epoch, and nothing is kept.
+        refresh_views: epochs after which the views are drawn anew; None keeps them for the stage.
+        memory_budget: bytes up to which outputs of the frozen part are held in memory, rather than mapped from disk.
         out: folder for the run: settings, report and model. The same call again brings the finished run back.
         verbose: whether to show progress.
 
@@ -107,15 +119,28 @@ def finetune(
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
         (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay).
     """
-    settings, where = describe_settings(locals(), ignored=("out", "verbose")), "finetune"
+    ignored = ("cache", "memory_budget", "out", "verbose")  # they decide nothing that comes out
+    settings, where = describe_settings(locals(), ignored), "finetune"
     if out is not None:
         check_repeatable(settings, where)
     _check(batch_size, dropout, label_smoothing, patience, precision, schedule, weight_decay, layer_decay, seed, where)
     check_optimizer(optimizer, where)
+    _check_caching(cache, views, refresh_views, memory_budget, augmentation, where)
     check_base(base, weights, image_size, where)
     augment = make_augmentation(augmentation, seed, where)
     training = Training(
-        batch_size, optimizer, schedule, weight_decay, label_smoothing, augment, patience, seed, verbose, where
+        batch_size,
+        optimizer,
+        schedule,
+        weight_decay,
+        label_smoothing,
+        augment,
+        patience,
+        seed,
+        verbose,
+        where,
+        Caching(cache, views, refresh_views, memory_budget),
+        settings["augmentation"] if is_repeatable(settings["augmentation"]) else None,
     )
     plan_of = functools.partial(
         make_plan,
@@ -154,7 +179,8 @@ def finetune(
                 where=where,
             )
             clock.lap("building")
-            curves = _train(network, data, plan_of(pretrained=network.pretrained), training)
+            stages = plan_of(pretrained=network.pretrained)
+            curves = _train(network, data, stages, training, {"decoding": clock.laps["data"]})
             # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
             network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         clock.lap("training")
@@ -180,6 +206,21 @@ def _check(batch_size, dropout, label_smoothing, patience, precision, schedule, 
     check_choice(where, "precision", precision, PRECISIONS)
     check_choice(where, "schedule", schedule, SCHEDULES)
     check_whole(where, "seed", seed, least=0)
+
+
+def _check_caching(cache, views, refresh_views, memory_budget, augmentation, where):
+    if cache not in ("auto", True, False):
+        mend = 'Pass cache="auto", True or False.'
+        raise ValueError(complaint(where, 'cache must be "auto", True or False', repr(cache), mend))
+    for name, value in (("views", views), ("refresh_views", refresh_views)):
+        if value is not None:
+            check_whole(where, name, value)
+    if views is not None and augmentation is None:
+        mend = 'Pass augmentation="flip", say, or leave views out.'
+        raise ValueError(complaint(where, "views needs an augmentation", f"views={views}", mend))
+    if refresh_views is not None and views is None:
+        raise ValueError(complaint(where, "refresh_views needs views", "views=None", "Pass views=4, say."))
+    check_whole(where, "memory_budget", memory_budget, least=0)
 
 
 def _check_given_plan(epochs, learning_rate, layer_decay, where):
@@ -213,11 +254,13 @@ def _open(data, base, weights, image_size, where):
     return load_sized(source, choose_size, where, **options)
 
 
-def _train(network, data, stages, training):
-    """Run the stages; per-epoch lists over all of them."""
+def _train(network, data, stages, training, before):
+    """Run the stages; per-epoch lists over all of them. `before` are the seconds spent on the first one so far."""
     curves, best = {"stage": []}, None
+    parts = frozen_parts(network, data, stages, training)
     for number, stage in enumerate(stages):
-        history, best = run_stage(network, data, stage, training, number, best)
+        history, best, seconds = run_stage(network, data, stage, training, number, best, parts)
+        say(training.verbose, describe_seconds(stage, (before if not number else {}) | seconds))
         for name, values in history.items():
             curves.setdefault(name, []).extend(float(value) for value in values)
         curves["stage"].extend([stage.name] * len(history["loss"]))

@@ -1,8 +1,10 @@
 """What the tests share: small image folders, a tiny base, one trained classifier."""
 
 import os
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="recipes_tests_")  # the user's own stays as it is
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # values are compared, so that all machines compute alike
 
 import keras

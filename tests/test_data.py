@@ -552,3 +552,63 @@ def test_flip_mirrors_some_images_and_leaves_the_others(random):
     same = np.array([np.array_equal(new, old) for new, old in zip(flipped, images, strict=True)])
     assert (mirrored | same).all()
     assert 16 < mirrored.sum() < 48
+
+
+# --- what is kept on disk -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch, tmp_path):
+    """A list of how many files each call of the decoder got, with an empty cache folder."""
+    from recipes.data import reading
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    counts, original = [], reading.make_decoder
+
+    def make(*arguments):
+        decode = original(*arguments)
+        return lambda contents: (counts.append(len(contents)), decode(contents))[1]
+
+    monkeypatch.setattr(reading, "make_decoder", make)
+    return counts
+
+
+def test_files_are_decoded_once_for_all_runs(decoded, tmp_path):
+    photos = write_photos(tmp_path / "photos", {"red": 8, "blue": 8})
+    first = recipes.load_data(photos, image_size=16, valid=0.25, test=0.0)
+    assert sum(decoded) == 16
+    write_photos(tmp_path / "photos", {"green": 8}, seed=1)
+    (photos / "red" / "red_0.jpg").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"red_0\.jpg"):
+        second = recipes.load_data(photos, image_size=16, valid=0.25, test=0.0)
+    assert sum(decoded) == 16 + 8
+    pixels = {
+        file: image
+        for split in (first.train, first.valid)
+        for file, image in zip(split.files, split.images(), strict=True)
+    }
+    again = {
+        file: image
+        for split in (second.train, second.valid)
+        for file, image in zip(split.files, split.images(), strict=True)
+    }
+    shared = set(pixels) & set(again)
+    assert len(shared) == 15
+    for file in shared:
+        np.testing.assert_array_equal(pixels[file], again[file])
+
+
+@pytest.mark.parametrize("arguments", [{"image_size": 8}, {"resize": "stretch"}])
+def test_what_decides_the_pixels_is_part_of_the_key(decoded, tmp_path, arguments):
+    photos = write_photos(tmp_path / "photos", {"red": 4, "blue": 4})
+    recipes.load_data(photos, image_size=16, valid=0.0, test=0.0)
+    recipes.load_data(photos, **{"image_size": 16, "valid": 0.0, "test": 0.0} | arguments)
+    assert sum(decoded) == 16
+
+
+def test_without_room_in_the_cache_nothing_is_kept(decoded, tmp_path):
+    photos = write_photos(tmp_path / "photos", {"red": 4, "blue": 4})
+    recipes.cache(limit=1000)
+    for _ in range(2):
+        assert len(recipes.load_data(photos, image_size=16, valid=0.0, test=0.0).train) == 8
+    assert sum(decoded) == 16 and not recipes.cache().entries

@@ -4,8 +4,10 @@ import gc
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import weakref
 
 import keras
@@ -18,6 +20,7 @@ from PIL import Image
 
 import recipes
 from recipes.bases import build_network
+from recipes.training.callbacks import KeepBest
 from recipes.training.optimizers import make_rate
 from recipes.training.stages import describe_stage
 
@@ -422,6 +425,25 @@ def test_bad_stages():
         assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("moment", ["on_train_batch_end", "on_test_batch_end", "on_train_end"])
+def test_ctrl_c_ends_training_wherever_it_comes(photo_data, monkeypatch, moment):
+    """Also in a finalizer, where Python drops the exception that a signal raises."""
+    before = signal.getsignal(signal.SIGINT)
+
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+
+    def die(self, *_, **__):
+        Dying()
+
+    monkeypatch.setattr(KeepBest, moment, die, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        tune(photo_data, epochs=2)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_loss_that_is_no_number_stops_the_run(photo_data):
     with pytest.raises(FloatingPointError, match="Lower the learning rate"):
         tune(photo_data, plan=[recipes.Stage("wild", 3, 1e30, top=1, intermediate=1, early=1)], optimizer="sgd")
@@ -536,6 +558,7 @@ print(json.dumps([result.class_names, [p.probabilities for p in predictions], re
 """
 PLAIN = """
 import sys
+import time
 import keras, numpy as np
 assert "recipes" not in sys.modules
 model = keras.saving.load_model(sys.argv[1])

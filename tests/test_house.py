@@ -17,6 +17,7 @@ SOURCES = sorted([*ROOT.glob("recipes/**/*.py"), *ROOT.glob("layers/**/*.py")])
 ROOM_MAY_IMPORT = {
     "checks": set(),
     "values": {"checks"},
+    "caching": {"checks", "data"},
     "data": {"checks", "values"},
     "bases": {"checks", "values", "layers"},
     "reporting": {"checks", "values"},

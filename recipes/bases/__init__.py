@@ -3,6 +3,7 @@
 from recipes.bases.blocks import Block
 from recipes.bases.building import Network, build_network
 from recipes.bases.catalogue import Base, find_base, list_bases
+from recipes.bases.cutting import cut_tensor, multiply_adds, split_at
 from recipes.bases.sources import check_base, default_image_size, least_image_size
 
 __all__ = [
@@ -11,8 +12,11 @@ __all__ = [
     "Network",
     "build_network",
     "check_base",
+    "cut_tensor",
     "default_image_size",
     "find_base",
     "least_image_size",
     "list_bases",
+    "multiply_adds",
+    "split_at",
 ]

@@ -5,7 +5,7 @@ import re
 
 import keras
 
-from recipes.bases.flattening import needed, ordered_calls, references
+from recipes.bases.flattening import live_tensors
 
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
@@ -72,23 +72,12 @@ def graph_blocks(model, members):
 
 
 def _segments(model, members):
-    """Lists of layer names between the tensors through which every path goes.
-
-    In an order in which each call follows those it needs, a tensor is such a cut just when, after the call that made
-    it, no other tensor is still to be used.
-    """
-    config = model.get_config()
-    calls = list(ordered_calls(config))
-    last_use = {reference: position for position, call in enumerate(calls) for reference in needed(call[2])}
-    last_use.update({reference: len(calls) for reference in references(config["output_layers"])})
-    live = {reference: last_use[reference] for reference in references(config["input_layers"])}
+    """Lists of layer names between the tensors through which every path goes."""
     segments, segment, placed = [], [], set()
-    for position, (name, index, _) in enumerate(calls):
+    for name, _, live in live_tensors(model.get_config()):
         if name in members and name not in placed:
             placed.add(name)
             segment.append(name)
-        live = {reference: last for reference, last in live.items() if last > position}
-        live.update({ref: last for ref, last in last_use.items() if ref[:2] == (name, index)})
         if len(live) == 1 and segment:
             segments.append(segment)
             segment = []

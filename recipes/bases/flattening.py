@@ -101,6 +101,23 @@ def ordered_calls(config):
         waiting = later
 
 
+def live_tensors(config):
+    """`(name, index, live)` for each call in the config of a functional model: `live` are the references of the tensors
+    that are still to be used after it.
+
+    In an order in which each call follows those it needs, a tensor is one through which every path from input to output
+    goes just when, after the call that made it, no other is live.
+    """
+    calls = list(ordered_calls(config))
+    last_use = {reference: place for place, call in enumerate(calls) for reference in needed(call[2])}
+    last_use.update({reference: len(calls) for reference in references(config["output_layers"])})
+    live = set(references(config["input_layers"]))
+    for place, (name, index, _) in enumerate(calls):
+        live = {reference for reference in live if last_use[reference] > place}
+        live |= {reference for reference in last_use if reference[:2] == (name, index)}
+        yield name, index, live
+
+
 def _accepted(operation, kwargs):
     """`kwargs` without a `training` that stands at an enclosing model and means nothing to this layer."""
     if "training" in kwargs and "training" not in inspect.signature(operation.call).parameters:

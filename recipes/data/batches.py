@@ -1,23 +1,29 @@
-"""Batches out of a split, in an order that follows from seed and epoch, read from the memory map ahead of use."""
+"""Batches out of a split, or of rows that stand for its images, in an order that follows from seed and epoch."""
 
+import collections
+import concurrent.futures
 import itertools
+import time
 import weakref
 
 import numpy as np
 import tensorflow as tf
 
-# TensorFlow keeps every Python function of a graph for ever: they hold a number, and the splits stay free to go.
-_splits = weakref.WeakValueDictionary()
+from recipes.values import Split
+
+# TensorFlow keeps every Python function of a graph for ever: they hold a number, and the sources stay free to go.
+_sources = weakref.WeakValueDictionary()
 _numbers = itertools.count()
 
 
-def training_batches(split, batch_size, *, epochs, seed, augment=None, replicas=1):
+def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas=1):
     """All batches of all epochs, in an order that depends on nothing but the seed and the number of the epoch.
 
-    The last batch of an epoch may be smaller; no image is left out. The caller keeps `split` alive.
+    The last batch of an epoch may be smaller; no image is left out. The caller keeps `source` alive.
 
     Args:
-        split: Split to draw from.
+        source: Split to draw from; or what has `labels`, a length, the `shape` and `dtype` of its rows, and
+            `take(epoch, picks)`, which gives those at some positions.
         batch_size: images per batch.
         epochs: how many times each image is drawn.
         seed: whole number.
@@ -26,18 +32,20 @@ def training_batches(split, batch_size, *, epochs, seed, augment=None, replicas=
 
     Returns:
         `tf.data.Dataset` of (images, labels[, weights]): uint8 `(batch, height, width, channels)`, or float32 when
-        augmented; int32 `(batch,)`; `steps_per_epoch(split, batch_size)` batches an epoch.
+        augmented; int32 `(batch,)`; `steps_per_epoch(source, batch_size)` batches an epoch.
     """
-    count = len(split)
+    count, steps = len(source), steps_per_epoch(source, batch_size)
 
     def epoch_of_batches(epoch):
         seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seeds)
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
-    fetch = _fetch(split, replicas, is_training=True)
+    fetch = _fetch(source, replicas, is_training=True)
     orders = tf.data.Dataset.range(epochs).flat_map(epoch_of_batches).enumerate()
-    batches = orders.map(lambda number, rows: (number, fetch(rows)), num_parallel_calls=tf.data.AUTOTUNE)
+    batches = orders.map(
+        lambda number, picks: (number, fetch(number // steps, picks)), num_parallel_calls=tf.data.AUTOTUNE
+    )
     if augment is None:
         return _finish(batches.map(lambda _, batch: batch))
 
@@ -49,19 +57,88 @@ def training_batches(split, batch_size, *, epochs, seed, augment=None, replicas=
     return _finish(batches.map(change, num_parallel_calls=parallel))
 
 
-def ordered_batches(split, batch_size, replicas=1):
-    """Batches of (uint8 images, int32 labels[, weights]) in the split's own order; the caller keeps `split` alive.
+def ordered_batches(source, batch_size, replicas=1):
+    """Batches of (images or rows, int32 labels[, weights]) in the source's own order; the caller keeps it alive.
 
     With several replicas the batch size is rounded up to a multiple of them, so that only the last batch is filled up.
     """
     batch_size = -(-batch_size // replicas) * replicas
-    rows = tf.data.Dataset.range(len(split)).batch(batch_size)
-    return _finish(rows.map(_fetch(split, replicas, is_training=False), num_parallel_calls=tf.data.AUTOTUNE))
+    fetch = _fetch(source, replicas, is_training=False)
+    picks = tf.data.Dataset.range(len(source)).batch(batch_size)
+    return _finish(picks.map(lambda picks: fetch(0, picks), num_parallel_calls=tf.data.AUTOTUNE))
 
 
-def steps_per_epoch(split, batch_size):
+def ordered_rows(rows, places, picks, batch_size, change=None, seeds=None):
+    """(positions, batch) of the rows at `picks`, in their order, one batch ahead of use.
+
+    Args:
+        rows: array of images or of what stands for them.
+        places: the row of each position.
+        picks: positions to go through.
+        batch_size: rows per batch.
+        change: from `change_each`, or None.
+        seeds: int64 `(picks, 2)`, for `change`.
+    """
+    picks = np.asarray(picks, np.int64)
+
+    def batch(start):
+        chosen = picks[start : start + batch_size]
+        values = gather(rows, places[chosen])
+        return chosen, values if change is None else change(values, seeds[start : start + batch_size])
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        ahead = collections.deque()
+        for start in range(0, len(picks), batch_size):
+            ahead.append(pool.submit(batch, start))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def change_each(augment):
+    """A function of images and one pair of seeds per image, which changes each image by its own.
+
+    One with a state takes the batch as it comes, and the seeds mean nothing to it.
+    """
+    if getattr(augment, "has_state", False):
+        return lambda images, seeds: augment(tf.cast(images, tf.float32), seeds[0])
+
+    def change(images, seeds):
+        images = tf.cast(images, tf.float32)
+        return tf.map_fn(
+            lambda pair: augment(pair[0][None], pair[1])[0], (images, seeds), fn_output_signature="float32"
+        )
+
+    return tf.function(change, reduce_retracing=True)
+
+
+def watched(batches, waits):
+    """The same batches; the seconds that whoever takes them waits for each are appended to the list `waits`."""
+
+    def asked():
+        return np.float64(time.perf_counter())
+
+    def given(since):
+        waits.append(time.perf_counter() - since)
+        return np.float64(since)
+
+    # Zipped datasets are asked in turn: the first for the time, before the second for the batch.
+    ticks = tf.data.Dataset.range(2**62).map(lambda _: tf.numpy_function(asked, [], tf.float64))
+    pairs = tf.data.Dataset.zip(ticks, batches)
+
+    def pass_on(since, batch):
+        with tf.control_dependencies([tf.numpy_function(given, [since], tf.float64)]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False  # it would ask ahead of whoever takes the batches
+    return pairs.map(pass_on).with_options(options)
+
+
+def steps_per_epoch(source, batch_size):
     """Number of batches that hold every image once."""
-    return -(-len(split) // batch_size)
+    return -(-len(source) // batch_size)
 
 
 def replicas_of(model):
@@ -69,35 +146,47 @@ def replicas_of(model):
     return model.distribute_strategy.num_replicas_in_sync
 
 
-def _fetch(split, replicas, is_training):
-    """A function from row numbers to the images and labels in those rows.
+def _fetch(source, replicas, is_training):
+    """A function from an epoch and positions to the images, or what stands for them, and labels there.
 
     Several replicas must share a batch evenly: it is filled up with copies of weight 0. In training, the weight of its
     own images makes up for that, so that the mean over replicas of their means is the mean over the batch. Elsewhere it
     is 1, so that each image counts once.
     """
     number = next(_numbers)
-    _splits[number] = split
+    _sources[number] = source
 
-    def copy(rows):
-        split = _splits[number]
-        filled = np.resize(rows, -(-len(rows) // replicas) * replicas)
-        # Sorted, so that a map larger than memory is read from the front to the back.
-        order = np.argsort(split.rows[filled])
-        images = np.empty((len(filled), *split.store.shape[1:]), np.uint8)
-        images[order] = split.store[split.rows[filled[order]]]
-        weight = len(filled) / len(rows) if is_training else 1.0
-        weights = np.where(np.arange(len(filled)) < len(rows), weight, 0.0).astype(np.float32)
-        return images, split.labels[filled], weights
+    def copy(epoch, picks):
+        source = _sources[number]
+        filled = np.resize(picks, -(-len(picks) // replicas) * replicas)
+        weight = len(filled) / len(picks) if is_training else 1.0
+        weights = np.where(np.arange(len(filled)) < len(picks), weight, 0.0).astype(np.float32)
+        return take(source, int(epoch), filled), source.labels[filled], weights
 
-    shape = split.store.shape[1:]
+    is_split = isinstance(source, Split)
+    shape, dtype = (source.store.shape[1:], tf.uint8) if is_split else (source.shape, tf.as_dtype(source.dtype))
 
-    def fetch(rows):
-        images, labels, weights = tf.numpy_function(copy, [rows], [tf.uint8, tf.int32, tf.float32])
+    def fetch(epoch, picks):
+        images, labels, weights = tf.numpy_function(copy, [epoch, picks], [dtype, tf.int32, tf.float32])
         batch = tf.ensure_shape(images, (None, *shape)), tf.ensure_shape(labels, (None,))
         return batch if replicas == 1 else (*batch, tf.ensure_shape(weights, (None,)))
 
     return fetch
+
+
+def take(source, epoch, picks):
+    """The images of a Split at some positions, or the rows that stand for them in an epoch."""
+    if not isinstance(source, Split):
+        return source.take(epoch, picks)
+    return gather(source.store, source.rows[picks])
+
+
+def gather(rows, places):
+    """`rows[places]`, read from the front to the back, as suits a map that is larger than memory."""
+    order = np.argsort(places)
+    gathered = np.empty((len(places), *rows.shape[1:]), rows.dtype)
+    gathered[order] = rows[places[order]]
+    return gathered
 
 
 def _finish(batches):

@@ -7,6 +7,7 @@ import tensorflow as tf
 from recipes.data.orientation import exif_orientation
 
 RESIZES = ("crop", "stretch", "pad")
+VERSION = 1  # of the pixels: count on when the same file gives others
 
 
 def decode_image(encoded, image_size, channels=3, resize="crop"):

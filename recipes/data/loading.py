@@ -32,7 +32,8 @@ def load_data(
 
     1. List the images: hidden and system files are passed over.
     2. Read each once: hash its content, check its header, decode it, bring it to size, append it to one file that
-       is mapped into memory (in `$XDG_CACHE_HOME/keras-recipes`; it has no name and vanishes with the process).
+       is mapped into memory (in `$XDG_CACHE_HOME/keras-recipes`; see `recipes.cache`). What was decoded before, at this
+       size, is found there by its content.
     3. Complain about what makes training senseless; name and skip what cannot be used.
     4. Split, unless the source came split.
 
@@ -264,11 +265,13 @@ def _warn_of_contradictions(read, labels, names, where):
         warnings.warn(f"{where}: {len(clashes)} equal images have different labels: {listed}.", stacklevel=4)
 
 
-def _take(read, labels, rows, ordered=False):
-    # By content and not by listing, so that the same images train alike whatever order they come in.
-    rows = np.array(sorted(rows, key=lambda row: (read.digests[row], read.names[row])) if ordered else rows, np.int64)
-    names, digests = ([values[row] for row in rows] for values in (read.names, read.digests))
-    return Split(read.store, rows, labels[rows], tuple(names), tuple(digests))
+def _take(read, labels, places, ordered=False):
+    if ordered:
+        # By content and not by listing, so that the same images train alike whatever order they come in.
+        places = sorted(places, key=lambda place: (read.digests[place], read.names[place]))
+    places = np.array(places, np.int64)
+    names, digests = ([values[place] for place in places] for values in (read.names, read.digests))
+    return Split(read.store, read.rows[places], labels[places], tuple(names), tuple(digests))
 
 
 def _fingerprint(read, labels, splits, names, form):

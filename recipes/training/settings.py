@@ -26,10 +26,15 @@ def describe_settings(arguments, ignored=()):
     return described
 
 
+def is_repeatable(described):
+    """Whether a described argument can be made again from what its description says."""
+    return _UNREPEATABLE not in repr(described)
+
+
 def check_repeatable(settings, where):
     """Raise ValueError when settings hold something that nobody could find again in a file."""
     for name, value in settings.items():
-        if name != "data" and _UNREPEATABLE in repr(value):
+        if name != "data" and not is_repeatable(value):
             mend = f"Leave out away, or give {name} by name or as a Keras object."
             raise ValueError(complaint(where, f"with out=, {name} must be something that a file can say", value, mend))
 

@@ -7,10 +7,11 @@ import keras
 import tensorflow as tf
 
 from recipes.checks import complaint
-from recipes.data.batches import ordered_batches, replicas_of, steps_per_epoch, training_batches
-from recipes.training.callbacks import KeepBest, StopOnNaN
+from recipes.data.batches import ordered_batches, replicas_of, steps_per_epoch, training_batches, watched
+from recipes.training.callbacks import KeepBest, StopOnInterrupt, StopOnNaN
+from recipes.training.frozen_prefix import Caching, FrozenParts, frozen_layers
 from recipes.training.optimizers import make_optimizer, make_rate
-from recipes.training.progress import fit_verbosity, say
+from recipes.training.progress import Clock, fit_verbosity, say
 
 _PLATEAU_PATIENCE = 3  # epochs
 _LEAST_MOMENTUM = 0.9  # of BatchNormalization
@@ -36,15 +37,29 @@ class Training:
     seed: int
     verbose: bool
     where: str
+    caching: Caching
+    augmentation: object  # its JSON-able description, None where no other process could make the same from it
 
 
-def run_stage(network, data, stage, training, number, best=None):
+def frozen_parts(network, data, stages, training):
+    """FrozenParts for `run_stage`."""
+
+    def free(network, stage):
+        _free(network, stage, training.where)
+
+    return FrozenParts(
+        network, data, stages, free, training.caching, training.augment, training.augmentation, training.seed
+    )
+
+
+def run_stage(network, data, stage, training, number, best=None, parts=None):
     """Train one stage in place.
 
     1. Freeze what the stage does not train; BatchNormalization of a pretrained base stays in inference mode, and that
        of any other remembers about one epoch.
-    2. Compile with the stage's rates and fit, in an order drawn from the seed and the number of the stage.
-    3. Bring back the weights with the best validation score, those of the earlier stages included.
+    2. Run what is frozen once over the images, where that pays; then only the rest trains, on the outputs.
+    3. Compile with the stage's rates and fit, in an order drawn from the seed and the number of the stage.
+    4. Bring back the weights with the best validation score, those of the earlier stages included.
 
     Args:
         network: Network of `recipes.bases`; its model is trained.
@@ -53,36 +68,48 @@ def run_stage(network, data, stage, training, number, best=None):
         training: Training.
         number: number of the stage in its plan, from 0.
         best: validation score `(accuracy, -loss)` of the weights the model comes with, or None.
+        parts: from `frozen_parts`, or None to take the images as they are.
 
     Returns:
-        `(history, best)`: per-epoch lists by name, and the score of the weights that the model has now.
+        `(history, best, seconds)`: per-epoch lists by name, the score of the weights that the model has now, and where
+        the time went: the frozen part, training, and waiting for data.
     """
+    clock, waits = Clock(), []
     ratios = _free(network, stage, training.where)
     replicas = replicas_of(network.model)
     steps = steps_per_epoch(data.train, training.batch_size)
     if not network.pretrained:
         _shorten_memory(network.model, steps)
+    say(training.verbose, describe_stage(network, stage))
+    prepared = parts.prepare(number) if parts is not None else None
+    model, train, valid, augment = network.model, data.train, data.valid, training.augment
+    if prepared is not None:
+        model, train, valid, line = prepared
+        augment = None
+        say(training.verbose, line)
+    clock.lap("frozen part")
     rate = make_rate(training.schedule, stage.learning_rate, steps * stage.epochs)
     # Where batches carry weights, accuracy has to count them.
     metrics = {"metrics" if replicas == 1 else "weighted_metrics": ["accuracy"]}
-    network.model.compile(
+    model.compile(
         make_optimizer(training.optimizer, rate, training.weight_decay, ratios),
         loss=_loss(training, len(data.class_names)),
         **metrics,
     )
-    say(training.verbose, describe_stage(network, stage))
     seed = (training.seed * 1009 + number) % 2**31
     batches = training_batches(
-        data.train, training.batch_size, epochs=stage.epochs, seed=seed, augment=training.augment, replicas=replicas
+        train, training.batch_size, epochs=stage.epochs, seed=seed, augment=augment, replicas=replicas
     )
+    if replicas == 1:
+        batches = watched(batches, waits)
     keeper = KeepBest(training.patience, best)
-    with _frozen_noise(network, stage):
-        history = network.model.fit(
+    with _frozen_noise(network, stage), StopOnInterrupt() as interrupt:
+        history = model.fit(
             batches,
             epochs=stage.epochs,
             steps_per_epoch=steps,
-            validation_data=ordered_batches(data.valid, training.batch_size, replicas) if len(data.valid) else None,
-            callbacks=[StopOnNaN(training.where, stage.name), *_watchers(training, data, keeper)],
+            validation_data=ordered_batches(valid, training.batch_size, replicas) if len(valid) else None,
+            callbacks=[interrupt, StopOnNaN(training.where, stage.name), *_watchers(training, data, keeper)],
             shuffle=False,  # the batches come in their order
             verbose=fit_verbosity(training.verbose),
         )
@@ -90,7 +117,16 @@ def run_stage(network, data, stage, training, number, best=None):
         # Keras divides by the copies that fill the last batch up, too.
         filled = -(-len(data.valid) // replicas) * replicas / len(data.valid)
         history.history["val_loss"] = [filled * loss for loss in history.history["val_loss"]]
-    return history.history, keeper.best
+    clock.lap("training")
+    seconds = {**clock.laps, "waiting for data": sum(waits)}
+    seconds["training"] -= seconds["waiting for data"]
+    return history.history, keeper.best, seconds
+
+
+def describe_seconds(stage, seconds):
+    """One line that says where the time of a stage went."""
+    parts = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+    return f"Stage {stage.name!r} took {sum(seconds.values()):.1f} s: {parts}"
 
 
 def describe_stage(network, stage):
@@ -139,12 +175,7 @@ def _shorten_memory(model, steps):
 @contextlib.contextmanager
 def _frozen_noise(network, stage):
     """Within, Dropout in frozen blocks drops nothing: what is frozen gives the same for the same image, always."""
-    frozen = [
-        network.model.get_layer(name)
-        for block, ratio in zip(network.blocks, stage.ratios(len(network.blocks)), strict=True)
-        for name in block.layers
-        if not ratio
-    ]
+    frozen = [network.model.get_layer(name) for name in frozen_layers(network, stage)]
     noisy = {layer: layer.rate for layer in frozen if isinstance(layer, _DROPOUTS)}
     for layer in noisy:
         layer.rate = 0

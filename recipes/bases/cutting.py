@@ -1,0 +1,47 @@
+"""Where a network can be cut in two: a part that stays as it is, and the rest."""
+
+import keras
+import numpy as np
+
+from recipes.bases.flattening import live_tensors
+
+
+def cut_tensor(model, fixed):
+    """The last tensor of the flat `model` that everything goes through, made by nothing but `fixed` operations.
+
+    Branches (of residual units, Inception and Dense blocks) are passed as a whole or not at all.
+
+    Args:
+        model: flat functional model with one input.
+        fixed: predicate of an operation's name.
+
+    Returns:
+        `keras.KerasTensor` within the model's graph, or None where there is none but the input.
+    """
+    cut = None
+    for name, _, live in live_tensors(model.get_config()):
+        if not fixed(name):
+            break
+        if len(live) == 1:
+            cut = next(iter(live))
+    return None if cut is None else _tensor(model, *cut)
+
+
+def _tensor(model, name, node, place):
+    operation = next(operation for operation in model.operations if operation.name == name)
+    outputs = keras.tree.flatten(operation.output)  # a flat model's own calls come first
+    return outputs[place]
+
+
+def split_at(model, tensor):
+    """(the model up to `tensor`, the model from there on), which share their layers with `model`."""
+    return keras.Model(model.input, tensor, name="frozen"), keras.Model(tensor, model.output, name=model.name)
+
+
+def multiply_adds(layers):
+    """Multiply-adds per image of layers with kernels: every kernel's size by the positions it is put at."""
+    return sum(
+        int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1], dtype=np.int64))
+        for layer in layers
+        if getattr(layer, "kernel", None) is not None
+    )

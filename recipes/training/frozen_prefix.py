@@ -1,0 +1,333 @@
+"""The part of a network that a stage leaves as it is, run once over the images, so that only the rest trains."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.bases import cut_tensor, multiply_adds, split_at
+from recipes.data.batches import change_each, gather, ordered_rows
+from recipes.data.row_cache import RowCache, cache_folder, cache_limit, make_room
+
+VERSION = 1  # of what is kept: count on when the same recipe gives other rows
+_BATCH = 64  # images that go through the frozen part together
+_CHUNK = 2**25  # bytes that are brought to disk together
+# What the estimate takes a machine to do in a second; only the order of magnitude counts.
+_MULTIPLY_ADDS = {"CPU": 1.5e10, "GPU": 3e12}  # per core, per device
+_DISK, _MEMORY = 5e8, 4e9  # bytes written, bytes read back
+_LEAST_GAIN = 1.0  # seconds; less is not worth a file
+
+
+@dataclasses.dataclass(frozen=True)
+class Caching:
+    """How the outputs of frozen parts are kept; see the arguments of `recipes.finetune`."""
+
+    mode: str | bool = "auto"
+    views: int | None = None
+    refresh_views: int | None = None
+    memory_budget: int = 2**30
+
+
+class Prefix:
+    """A network cut where a stage lets it.
+
+    Args:
+        network: Network whose layers are marked `trainable` as the stage wants them.
+        quiet: names of frozen layers, dropout among them, that do in training what they do at inference.
+
+    Attributes:
+        rest: the model that trains, from the outputs of the frozen part to the probabilities; None where nothing can be
+            cut off.
+        frozen: the model before it.
+        tensor: the outputs of the frozen part.
+    """
+
+    def __init__(self, network, quiet):
+        model = network.model
+        self.network = network
+        self.tensor = cut_tensor(model, lambda name: _is_fixed(model, name, quiet))
+        self.frozen = self.rest = None
+        if self.tensor is not None:
+            self.frozen, self.rest = split_at(model, self.tensor)
+            self.layers = {operation.name for operation in self.frozen.operations}
+            self.cost = multiply_adds(self.frozen.layers)
+
+    @property
+    def shape(self):
+        return tuple(self.tensor.shape[1:])
+
+    @property
+    def dtype(self):
+        return np.dtype(tf.as_dtype(self.tensor.dtype).as_numpy_dtype)
+
+    @property
+    def row_bytes(self):
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def digest(self):
+        """A digest of all that decides what the frozen part gives: its graph and its weights."""
+        content = hashlib.blake2b(json.dumps(_canonical(self.frozen.get_config()), sort_keys=True).encode())
+        for weight in self.frozen.weights:
+            content.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+        return content.hexdigest()
+
+
+def _is_fixed(model, name, quiet):
+    """Whether an operation does the same in training, step after step, as at inference."""
+    layer = next((layer for layer in model.layers if layer.name == name), None)
+    if layer is None or name in quiet:
+        return True  # a bare operation has no state
+    has_chance = len(layer.variables) > len(layer.weights)  # a generator's state is a variable and no weight
+    return not has_chance and not (layer.weights and layer.trainable)
+
+
+_IRRELEVANT = ("initializer", "regularizer", "constraint", "trainable", "seed", "shared_object_id", "build_config")
+
+
+def _canonical(part):
+    """A config without what does not change what a layer computes from given weights."""
+    if isinstance(part, dict):
+        return {key: _canonical(value) for key, value in part.items() if not key.endswith(_IRRELEVANT)}
+    if isinstance(part, (list, tuple)):
+        return [_canonical(value) for value in part]
+    return part if isinstance(part, (str, int, float, bool, type(None))) else repr(part)
+
+
+def views_drawn(caching, epoch):
+    """Number of the view that is used in `epoch`; counted on from refresh to refresh, so that none comes again."""
+    views, refresh = caching.views or 1, caching.refresh_views
+    generation, within = divmod(epoch, refresh) if refresh else (0, epoch)
+    return generation * views + within % views
+
+
+def estimate(prefix, data, stage, caching, has_augmentation):
+    """Whether running the frozen part once pays, and a line that says what it saves.
+
+    Returns:
+        `(pays, line, bytes)`.
+    """
+    used = {views_drawn(caching, epoch) for epoch in range(stage.epochs)} if has_augmentation else {0}
+    kept = min(len(used), caching.views or 1)
+    train, valid = len(data.train), len(data.valid)
+    size = prefix.row_bytes * (train * kept + valid)
+    spared = prefix.cost * (train * (stage.epochs - len(used)) + valid * (stage.epochs - 1))
+    cost = prefix.row_bytes * (train * len(used) + valid) / _DISK
+    cost += prefix.row_bytes * (train + valid) * stage.epochs / _MEMORY
+    gain = spared / _speed() - cost
+    fits = size <= min(cache_limit(), 0.8 * shutil.disk_usage(cache_folder()).free)
+    whole = prefix.cost + multiply_adds(prefix.rest.layers)
+    passes = "pass" if len(used) == 1 else "passes"
+    line = (
+        f"Stage {stage.name!r}: {prefix.cost / 1e6:,.0f} of {whole / 1e6:,.0f} million multiply-adds per image are"
+        f" frozen and run in {len(used)} {passes} instead of {stage.epochs} ({size / 1e6:,.1f} MB kept)"
+    )
+    return fits and gain > _LEAST_GAIN, line, size
+
+
+def _speed():
+    gpus = len(tf.config.list_logical_devices("GPU"))
+    return gpus * _MULTIPLY_ADDS["GPU"] or (os.cpu_count() or 1) * _MULTIPLY_ADDS["CPU"]
+
+
+class Features:
+    """What the frozen part gives for the images of a split: rows to train on in the images' place.
+
+    Without augmentation there is one row per image. With it there is one per image and view, each drawn from the seed,
+    the image's content and the number of the view, and made when an epoch first asks for it.
+
+    Args:
+        prefix: Prefix.
+        split: Split.
+        caching: Caching.
+        recipe: JSON-able description of all that decides a row beside the image and the view; None where it cannot be
+            described, and the rows die with the process.
+        augment: as in `training_batches`, or None.
+        seed: of the augmentation.
+        before: Features of a part of the frozen part, to go on from; None to start from the images.
+    """
+
+    def __init__(self, prefix, split, caching, recipe, augment=None, seed=0, before=None):
+        self.shape, self.dtype = prefix.shape, prefix.dtype
+        self.split, self.labels = split, split.labels
+        self._caching, self._seed = caching, seed
+        self._change = change_each(augment) if augment is not None else None
+        self._before = before
+        self.tensor = prefix.tensor
+        model, rows = (
+            prefix.frozen,
+            tf.TensorSpec((None, *split.store.shape[1:]), "uint8" if augment is None else "float32"),
+        )
+        if before is not None:
+            model, rows = keras.Model(before.tensor, prefix.tensor), tf.TensorSpec((None, *before.shape), before.dtype)
+        self._run = tf.function(lambda rows: model(rows, training=False), input_signature=[rows])
+        self._cache = RowCache("features", recipe, self.shape, self.dtype) if recipe is not None else None
+        self._views, self._lock = {}, threading.Lock()
+        self.computed = 0  # rows that were not in the cache
+
+    def __len__(self):
+        return len(self.split)
+
+    def take(self, epoch, picks):
+        """The rows at `picks` for `epoch`, as an array of their own."""
+        rows, places = self.view(views_drawn(self._caching, epoch) if self._change else 0)
+        return gather(rows, places[picks])
+
+    def view(self, number):
+        """(rows, the row of each image) of a view, which is computed unless it is known."""
+        with self._lock:
+            if number not in self._views:
+                while len(self._views) >= (self._caching.views or 1):
+                    self._views.pop(min(self._views))
+                self._views[number] = self._computed(number)
+            return self._views[number]
+
+    def _computed(self, number):
+        digests = [self._digest(digest, number) for digest in self.split.digests]
+        if self._cache is None:
+            rows = _buffer((len(self), *self.shape), self.dtype, self._caching.memory_budget)
+            for picks, values in self._passed(range(len(self)), number):
+                rows[picks] = values
+            return rows, np.arange(len(self))
+        missing = self._cache.missing(digests)
+        if missing:
+            make_room(len(missing) * self._cache.row_bytes)
+            for picks, values in self._passed(missing, number):
+                self._cache.append([digests[pick] for pick in picks], values)
+        rows, places = self._cache.rows(digests)
+        if len(places) * self._cache.row_bytes * (self._caching.views or 1) <= self._caching.memory_budget:
+            return np.ascontiguousarray(rows[places]), np.arange(len(places))
+        return rows, places
+
+    def _digest(self, digest, number):
+        return hashlib.blake2b(digest + number.to_bytes(8, "little"), digest_size=16).digest()
+
+    def _passed(self, picks, number):
+        """(positions, their rows) of what the frozen part makes of view `number`, some megabytes at a time."""
+        together, values = [], []
+        self.computed += len(picks)
+        rows, places = (self.split.store, self.split.rows) if self._before is None else self._before.view(number)
+        change = self._change if self._before is None else None
+        seeds = self._seeds(picks, number)
+        for positions, batch in ordered_rows(rows, places, picks, _BATCH, change, seeds):
+            together.extend(positions)
+            values.append(self._run(batch).numpy())
+            if sum(part.nbytes for part in values) >= _CHUNK:
+                yield together, np.concatenate(values)
+                together, values = [], []
+        if together:
+            yield together, np.concatenate(values)
+
+    def _seeds(self, picks, number):
+        """One pair per image, which decides its change and depends on nothing but seed, content and view."""
+        contents = [int.from_bytes(self.split.digests[pick][:6], "little") for pick in picks]
+        return np.array([(content ^ self._seed, number) for content in contents], np.int64).reshape(-1, 2)
+
+
+def _buffer(shape, dtype, budget):
+    """Rows to fill: in memory within the budget, else in a file without a name."""
+    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= budget:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(dir=cache_folder()) as file:
+        return np.memmap(file, dtype, mode="w+", shape=shape)
+
+
+class FrozenParts:
+    """The frozen parts of all stages of a run, and what they gave for the images so far.
+
+    Args:
+        network: Network.
+        data: Data.
+        stages: all stages of the run, in order.
+        free: function `(network, stage)` that marks the layers as the stage wants them.
+        caching: Caching.
+        augment: as in `training_batches`, or None.
+        description: JSON-able description of the augmentation, None where there is none that another process could use.
+        seed: of the run.
+    """
+
+    def __init__(self, network, data, stages, free, caching, augment, description, seed):
+        self._network, self._data, self._stages = network, data, stages
+        self._caching, self._augment, self._description, self._seed = caching, augment, description, seed
+        self._prefixes, self._features = [], {}
+        for stage in stages if self._is_possible() else ():
+            free(network, stage)
+            self._prefixes.append(Prefix(network, frozen_layers(network, stage)))
+
+    def _is_possible(self):
+        is_alone = self._network.model.distribute_strategy.num_replicas_in_sync == 1
+        is_live = self._augment is not None and self._caching.views is None
+        return self._caching.mode is not False and is_alone and not is_live
+
+    def prepare(self, number):
+        """`(model that trains, training rows, validation rows, line)` for a stage; None where the images are taken."""
+        if not self._prefixes or not self._pays(number):
+            return None
+        line = self._estimate(number)[1]
+        train, valid = self._rows(number)
+        train.view(0)
+        if len(valid):
+            valid.view(0)
+        return self._prefixes[number].rest, train, valid, line
+
+    def _estimate(self, number):
+        prefix, stage = self._prefixes[number], self._stages[number]
+        return estimate(prefix, self._data, stage, self._caching, self._augment is not None)
+
+    def _pays(self, number):
+        if self._prefixes[number].rest is None:
+            return False
+        return self._caching.mode is True or self._estimate(number)[0]
+
+    def _rows(self, number):
+        """Features of the training and validation images for a stage, from those of another stage where that saves."""
+        digest = self._prefixes[number].digest()
+        if digest not in self._features:
+            below = self._below(number)
+            before = self._rows(below) if below is not None else (None, None)
+            self._features[digest] = tuple(
+                self._make(number, digest, split, is_train, rows)
+                for split, is_train, rows in zip(
+                    (self._data.train, self._data.valid), (True, False), before, strict=True
+                )
+            )
+        return self._features[digest]
+
+    def _make(self, number, digest, split, is_train, before):
+        augment = self._augment if is_train else None
+        data = self._data
+        recipe = {"prefix": digest, "images": [*data.image_size, data.channels, data.resize], "version": VERSION}
+        if augment is not None:
+            recipe |= {"augmentation": self._description, "seed": self._seed}
+        if augment is not None and self._description is None:
+            recipe = None
+        return Features(self._prefixes[number], split, self._caching, recipe, augment, self._seed, before)
+
+    def _below(self, number):
+        """The later stage with the most layers frozen beneath this stage's cut, all of them untouched until then."""
+        layers = self._prefixes[number].layers
+        found = None
+        for later in range(number + 1, len(self._stages)):
+            prefix = self._prefixes[later]
+            if prefix.rest is None or not prefix.layers <= layers:
+                break
+            if prefix.layers < layers and self._pays(later):
+                most = found is None or prefix.layers > self._prefixes[found].layers
+                found = later if most else found
+        return found
+
+
+def frozen_layers(network, stage):
+    """Names of all layers in blocks that the stage leaves as they are."""
+    return {
+        name
+        for block, ratio in zip(network.blocks, stage.ratios(len(network.blocks)), strict=True)
+        for name in block.layers
+        if not ratio
+    }
