@@ -1,6 +1,7 @@
 """Laws over the catalogue of networks and over the classifiers built from it."""
 
 import dataclasses
+import json
 import math
 import os
 import random
@@ -22,6 +23,7 @@ from recipes.bases.catalogue import ROWS
 from recipes.bases.downloads import impatient_downloads
 from recipes.bases.naming import named_layers
 from recipes.bases.preprocessing import preprocessing_model
+from recipes.bases.weights import SHIPPED
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Each stands for a family and for something particular to it.
@@ -532,6 +534,33 @@ def test_real_weights_give_keras_own_features(tmp_path):
             np.testing.assert_allclose(features.predict(pixels, verbose=0), expected, atol=1e-4)
     """
     run_python(program, KERAS_HOME=str(tmp_path))
+
+
+def test_the_weights_that_come_with_the_package_are_small_and_complete():
+    files = sorted(SHIPPED.iterdir())
+    assert {file.suffix for file in files} == {".h5", ".json", ".md"} and sum(f.stat().st_size for f in files) < 2e6
+    card = json.loads((SHIPPED / "small_resnet_cifar10.json").read_text(encoding="utf-8"))
+    assert card["scores"]["accuracy"] > 0.85 and card["test_images"] == 10_000
+    network = build_network("small_resnet", image_size=32, class_count=3)
+    assert network.pretrained
+    assert (
+        weights_of(network)["stem_conv/kernel"]
+        == weights_of(build("small_resnet", 32, 3, weights="cifar10"))["stem_conv/kernel"]
+    ).all()
+
+
+def test_the_weights_that_come_with_the_package_have_learnt_to_see():
+    """On frozen features a linear classifier tells digits, of which the base has never seen one."""
+    import recipes
+
+    data = recipes.load_data("digits", image_size=32)
+    accuracy = {
+        weights: recipes.finetune("small_resnet", data, weights=weights, plan="head", verbose=False).report.scores[
+            "accuracy"
+        ]
+        for weights in ("pretrained", None)
+    }
+    assert accuracy["pretrained"] > 0.93 > accuracy[None] + 0.05
 
 
 # Sizes and other arguments
