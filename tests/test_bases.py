@@ -550,17 +550,16 @@ def test_the_weights_that_come_with_the_package_are_small_and_complete():
 
 
 def test_the_weights_that_come_with_the_package_have_learnt_to_see():
-    """On frozen features a linear classifier tells digits, of which the base has never seen one."""
+    """On frozen features a linear classifier soon tells digits, of which the base has never seen one."""
     import recipes
 
     data = recipes.load_data("digits", image_size=32)
-    accuracy = {
-        weights: recipes.finetune("small_resnet", data, weights=weights, plan="head", verbose=False).report.scores[
-            "accuracy"
-        ]
-        for weights in ("pretrained", None)
-    }
-    assert accuracy["pretrained"] > 0.93 > accuracy[None] + 0.05
+    accuracy = {}
+    for weights in ("pretrained", None):
+        arguments = {"weights": weights, "plan": "head", "epochs": 5, "learning_rate": 0.03, "verbose": False}
+        accuracy[weights] = recipes.finetune("small_resnet", data, **arguments).report.scores["accuracy"]
+    # 0.85 against 0.61 from random features.
+    assert accuracy["pretrained"] > max(0.8, accuracy[None] + 0.1)
 
 
 # Sizes and other arguments
