@@ -92,8 +92,9 @@ def finetune(
         cache: whether the part of the network that a stage leaves as it is runs once over the images, and its outputs
             are kept on disk for this and later runs: `"auto"` where that saves time, True wherever it can be, or False.
             The weights that come out are the same, up to rounding.
-        views: with augmentation: how many changed versions of each image go through the frozen part; the epochs use
-            them in turn. None changes the images anew in every epoch, and nothing is kept.
+        views: with augmentation: how many changed versions of each image go through the frozen part, once, unless
+            `cache` is False; the epochs use them in turn. None changes the images anew in every epoch, and nothing is
+            kept.
         refresh_views: epochs after which the views are drawn anew; None keeps them for the stage.
         memory_budget: bytes up to which outputs of the frozen part are held in memory, rather than mapped from disk.
         out: folder for the run: settings, report and model. The same call again brings the finished run back.

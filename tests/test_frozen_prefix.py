@@ -168,6 +168,15 @@ def test_every_way_of_training_comes_to_the_same(arguments):
             np.testing.assert_allclose(cached.report.curves[name], values, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_rows_have_the_precision_of_the_run(precision, cache_folder):
+    data = small_data()
+    plain, cached = (tune(data, cache, precision=precision) for cache in (False, True))
+    assert precision.removeprefix("mixed_") in next(cache_folder.glob("features/*/info.json")).read_text()
+    # bfloat16 has eight bits.
+    np.testing.assert_allclose(probabilities(cached, data), probabilities(plain, data), atol=0.03)
+
+
 def test_frozen_stays_bit_for_bit_with_the_cache():
     base, data = tiny_base(), small_data()
     before = {layer.name: layer.get_weights() for layer in base.layers}
@@ -272,9 +281,9 @@ def test_views_are_drawn_as_live_augmentation_draws_them():
 @pytest.mark.parametrize("augmentation", ["photo", brighten, keras.layers.RandomFlip()], ids=["named", "own", "layer"])
 def test_training_on_views(augmentation, computed):
     data = small_data()
-    tune(data, "auto", augmentation=augmentation, views=2, plan="head", epochs=6)
-    assert not computed  # too small to pay
-    result = tune(data, True, augmentation=augmentation, views=2, refresh_views=4, plan="head", epochs=6)
+    tune(data, False, augmentation=augmentation, views=2, plan="head", epochs=1)
+    assert not computed
+    result = tune(data, "auto", augmentation=augmentation, views=2, refresh_views=4, plan="head", epochs=6)
     assert [count for _, count in computed] == [24, 8, 24, 24, 24]
     losses = result.report.curves["loss"]
     assert losses[-1] < losses[0]

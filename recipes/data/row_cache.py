@@ -74,7 +74,7 @@ class RowCache:
             fresh = self.missing(digests)
             if fresh:
                 rows = np.ascontiguousarray(np.asarray(rows, self.dtype)[fresh])
-                _write(self.folder / ROWS, len(self._places) * self.row_bytes, rows.data)
+                _write(self.folder / ROWS, len(self._places) * self.row_bytes, rows.reshape(-1).view(np.uint8))
                 _write(self.folder / INDEX, len(self._places) * DIGEST, b"".join(digests[place] for place in fresh))
             self._take_in()
 

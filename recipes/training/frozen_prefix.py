@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.bases import cut_tensor, multiply_adds, split_at
+from recipes.data import decoding
 from recipes.data.batches import change_each, gather, ordered_rows
 from recipes.data.row_cache import RowCache, cache_folder, cache_limit, make_room
 
@@ -169,7 +170,6 @@ class Features:
         self._run = tf.function(lambda rows: model(rows, training=False), input_signature=[rows])
         self._cache = RowCache("features", recipe, self.shape, self.dtype) if recipe is not None else None
         self._views, self._lock = {}, threading.Lock()
-        self.computed = 0  # rows that were not in the cache
 
     def __len__(self):
         return len(self.split)
@@ -211,7 +211,6 @@ class Features:
     def _passed(self, picks, number):
         """(positions, their rows) of what the frozen part makes of view `number`, some megabytes at a time."""
         together, values = [], []
-        self.computed += len(picks)
         rows, places = (self.split.store, self.split.rows) if self._before is None else self._before.view(number)
         change = self._change if self._before is None else None
         seeds = self._seeds(picks, number)
@@ -283,7 +282,8 @@ class FrozenParts:
     def _pays(self, number):
         if self._prefixes[number].rest is None:
             return False
-        return self._caching.mode is True or self._estimate(number)[0]
+        is_asked = self._caching.mode is True or (self._augment is not None and self._caching.views is not None)
+        return is_asked or self._estimate(number)[0]
 
     def _rows(self, number):
         """Features of the training and validation images for a stage, from those of another stage where that saves."""
@@ -302,7 +302,8 @@ class FrozenParts:
     def _make(self, number, digest, split, is_train, before):
         augment = self._augment if is_train else None
         data = self._data
-        recipe = {"prefix": digest, "images": [*data.image_size, data.channels, data.resize], "version": VERSION}
+        images = [*data.image_size, data.channels, data.resize]
+        recipe = {"prefix": digest, "images": images, "decoder": decoding.VERSION, "version": VERSION}
         if augment is not None:
             recipe |= {"augmentation": self._description, "seed": self._seed}
         if augment is not None and self._description is None:

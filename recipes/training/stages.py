@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from recipes.checks import complaint
@@ -96,6 +97,8 @@ def run_stage(network, data, stage, training, number, best=None, parts=None):
         loss=_loss(training, len(data.class_names)),
         **metrics,
     )
+    if replicas == 1:
+        _build(model, len(data.class_names))
     seed = (training.seed * 1009 + number) % 2**31
     batches = training_batches(
         train, training.batch_size, epochs=stage.epochs, seed=seed, augment=augment, replicas=replicas
@@ -121,6 +124,15 @@ def run_stage(network, data, stage, training, number, best=None, parts=None):
     seconds = {**clock.laps, "waiting for data": sum(waits)}
     seconds["training"] -= seconds["waiting for data"]
     return history.history, keeper.best, seconds
+
+
+def _build(model, classes):
+    """Make the variables of optimizer, loss and metrics, for which `fit` would trace the whole network once more."""
+    labels, probabilities = np.zeros(1, np.int32), np.full((1, classes), 1 / classes, np.float32)
+    model.optimizer.build(model.trainable_variables)
+    model.compute_loss(y=labels, y_pred=probabilities)
+    model.compute_metrics(None, labels, probabilities)
+    model.reset_metrics()
 
 
 def describe_seconds(stage, seconds):
