@@ -107,7 +107,7 @@ def test_nothing_that_draws_at_random_is_cut_off():
     network = build_network(base, image_size=16, class_count=3)
     for layer in network.model.layers:
         layer.trainable = layer.name == "probabilities"
-    prefix = frozen_prefix.Prefix(network, quiet=set())
+    prefix = frozen_prefix.Prefix(network, quiet={name for block in network.blocks for name in block.layers})
     assert [layer.name for layer in prefix.frozen.layers if layer.weights] == ["first"]
     assert tune(data, cache=True, base=base, plan="head", epochs=1).report.scores["accuracy"] >= 0
 

@@ -22,15 +22,15 @@ def cut_tensor(model, fixed):
     for name, _, live in live_tensors(model.get_config()):
         if not fixed(name):
             break
-        if len(live) == 1:
-            cut = next(iter(live))
+        last, index, place = next(iter(live))
+        if len(live) == 1 and index == 0:  # of a layer that is called twice, Keras gives the first output only
+            cut = last, place
     return None if cut is None else _tensor(model, *cut)
 
 
-def _tensor(model, name, node, place):
+def _tensor(model, name, place):
     operation = next(operation for operation in model.operations if operation.name == name)
-    outputs = keras.tree.flatten(operation.output)  # a flat model's own calls come first
-    return outputs[place]
+    return keras.tree.flatten(operation.output)[place]
 
 
 def split_at(model, tensor):

@@ -23,6 +23,13 @@ _CHUNK = 2**25  # bytes that are brought to disk together
 # What the estimate takes a machine to do in a second; only the order of magnitude counts.
 _MULTIPLY_ADDS = {"CPU": 1.5e10, "GPU": 3e12}  # per core, per device
 _DISK, _MEMORY = 5e8, 4e9  # bytes written, bytes read back
+# What a stage silences in frozen blocks; other layers that draw at random go on drawing.
+DROPOUTS = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.GaussianDropout,
+    keras.layers.AlphaDropout,
+)
 _LEAST_GAIN = 1.0  # seconds; less is not worth a file
 
 
@@ -41,7 +48,7 @@ class Prefix:
 
     Args:
         network: Network whose layers are marked `trainable` as the stage wants them.
-        quiet: names of frozen layers, dropout among them, that do in training what they do at inference.
+        quiet: names of frozen layers, in which dropout drops nothing.
 
     Attributes:
         rest: the model that trains, from the outputs of the frozen part to the probabilities; None where nothing can be
@@ -83,9 +90,11 @@ class Prefix:
 def _is_fixed(model, name, quiet):
     """Whether an operation does the same in training, step after step, as at inference."""
     layer = next((layer for layer in model.layers if layer.name == name), None)
-    if layer is None or name in quiet:
+    if layer is None:
         return True  # a bare operation has no state
-    has_chance = len(layer.variables) > len(layer.weights)  # a generator's state is a variable and no weight
+    is_silenced = name in quiet and isinstance(layer, DROPOUTS)
+    # A generator's state is a variable and no weight.
+    has_chance = not is_silenced and len(layer.variables) > len(layer.weights)
     return not has_chance and not (layer.weights and layer.trainable)
 
 

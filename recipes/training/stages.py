@@ -10,18 +10,12 @@ import tensorflow as tf
 from recipes.checks import complaint
 from recipes.data.batches import ordered_batches, replicas_of, steps_per_epoch, training_batches, watched
 from recipes.training.callbacks import KeepBest, StopOnInterrupt, StopOnNaN
-from recipes.training.frozen_prefix import Caching, FrozenParts, frozen_layers
+from recipes.training.frozen_prefix import DROPOUTS, Caching, FrozenParts, frozen_layers
 from recipes.training.optimizers import make_optimizer, make_rate
 from recipes.training.progress import Clock, fit_verbosity, say
 
 _PLATEAU_PATIENCE = 3  # epochs
 _LEAST_MOMENTUM = 0.9  # of BatchNormalization
-_DROPOUTS = (
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout2D,
-    keras.layers.GaussianDropout,
-    keras.layers.AlphaDropout,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +182,7 @@ def _shorten_memory(model, steps):
 def _frozen_noise(network, stage):
     """Within, Dropout in frozen blocks drops nothing: what is frozen gives the same for the same image, always."""
     frozen = [network.model.get_layer(name) for name in frozen_layers(network, stage)]
-    noisy = {layer: layer.rate for layer in frozen if isinstance(layer, _DROPOUTS)}
+    noisy = {layer: layer.rate for layer in frozen if isinstance(layer, DROPOUTS)}
     for layer in noisy:
         layer.rate = 0
     try:
