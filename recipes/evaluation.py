@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from recipes.checks import check_whole, complaint
+from recipes.data.batches import predict_split
 from recipes.data.loading import check_options, leave_trained_out, load_to_measure, pick, translate
-from recipes.prediction import predict_split
 from recipes.reporting.pages import write_page
 from recipes.reporting.scores import score
 from recipes.saving import PAGE, REPORT, open_classifier, versions, writable_folder
@@ -62,9 +62,10 @@ def evaluate(
     return report
 
 
-def measure(classifier, split, name, batch_size):
-    """Report of a classifier on one Split, called `name`."""
-    probabilities = predict_split(classifier.model, split, batch_size)
+def measure(classifier, split, name, batch_size, probabilities=None):
+    """Report of a classifier on one Split, called `name`, whose probabilities are computed unless they are known."""
+    if probabilities is None:
+        probabilities = predict_split(classifier.model, split, batch_size)
     report = score(probabilities, split.labels, split.files, classifier.class_names, name)
     report.versions.update(versions())
     report.cost.update(cost_of(classifier.model))

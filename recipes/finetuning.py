@@ -181,11 +181,12 @@ def finetune(
             )
             clock.lap("building")
             stages = plan_of(pretrained=network.pretrained)
-            curves = _train(network, data, stages, training, {"decoding": clock.laps["data"]})
+            parts = frozen_parts(network, data, stages, training)
+            curves = _train(network, data, stages, training, parts, {"decoding": clock.laps["data"]})
             # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
             network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         clock.lap("training")
-        result = _measured(network.model, data, batch_size)
+        result = _measured(network.model, data, batch_size, parts)
         clock.lap("measuring")
         extras = {"curves": curves, "settings": settings, "seconds": clock.laps}
         result = dataclasses.replace(result, report=dataclasses.replace(result.report, **extras))
@@ -255,10 +256,9 @@ def _open(data, base, weights, image_size, where):
     return load_sized(source, choose_size, where, **options)
 
 
-def _train(network, data, stages, training, before):
+def _train(network, data, stages, training, parts, before):
     """Run the stages; per-epoch lists over all of them. `before` are the seconds spent on the first one so far."""
     curves, best = {"stage": []}, None
-    parts = frozen_parts(network, data, stages, training)
     for number, stage in enumerate(stages):
         history, best, seconds = run_stage(network, data, stage, training, number, best, parts)
         say(training.verbose, describe_seconds(stage, (before if not number else {}) | seconds))
@@ -268,8 +268,11 @@ def _train(network, data, stages, training, before):
     return curves
 
 
-def _measured(model, data, batch_size):
-    """Result with a Report on the test split, or on the validation split, or, where there is neither, on all images."""
+def _measured(model, data, batch_size, parts):
+    """Result with a Report on the test split, or on the validation split, or, where there is neither, on all images.
+
+    What the frozen part gave for the images of that split is not computed again.
+    """
     result = Result(
         model=model,
         class_names=data.class_names,
@@ -281,4 +284,6 @@ def _measured(model, data, batch_size):
         data=data,
     )
     name = next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
-    return dataclasses.replace(result, report=measure(result, getattr(data, name), name, batch_size))
+    probabilities = parts.predict(name, batch_size) if name != "train" else None
+    report = measure(result, getattr(data, name), name, batch_size, probabilities)
+    return dataclasses.replace(result, report=report)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from recipes.checks import check_whole, complaint
-from recipes.data.batches import ordered_batches, replicas_of
+from recipes.data.batches import predict_split
 from recipes.data.reading import decode_all
 from recipes.data.sources.arrays import check_pixels
 from recipes.saving import open_classifier
@@ -58,13 +58,6 @@ def predict(model: str | Any, images: list[str] | Any, *, batch_size: int = 32):
     probabilities = predict_split(classifier.model, split, batch_size)
     predictions = [name_classes(row, classifier.class_names) for row in probabilities]
     return predictions[0] if one else predictions
-
-
-def predict_split(model, split, batch_size):
-    """Probabilities of every image of a Split, `(images, classes)`."""
-    # A dataset's batches have no fixed size, so that the model is traced once, whatever the number of images.
-    batches = ordered_batches(split, batch_size, replicas_of(model))
-    return model.predict(batches, verbose=0)[: len(split)]
 
 
 def name_classes(probabilities, class_names):

@@ -20,9 +20,10 @@ from PIL import Image
 
 import recipes
 from recipes.bases import build_network
-from recipes.training.callbacks import KeepBest
+from recipes.data.batches import compiled
+from recipes.training.callbacks import KeepBest, Validate
 from recipes.training.optimizers import make_rate
-from recipes.training.stages import describe_stage
+from recipes.training.stages import crossentropy, describe_stage
 
 
 def weights_of(model, names):
@@ -74,6 +75,32 @@ def test_accuracy_is_that_of_model_evaluate(classifier, photo_data):
     assert [row["file"] for row in rows] == list(test.files)
     assert [row["true"] for row in rows] == [photo_data.class_names[label] for label in test.labels]
     assert np.mean([row["true"] == row["predicted"] for row in rows]) == classifier.report.scores["accuracy"]
+
+
+@pytest.mark.parametrize("batch_size", [4, 5])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_validation_scores_are_those_of_keras(photo_data, batch_size, label_smoothing):
+    model = build_network(tiny_base(), image_size=photo_data.image_size, class_count=len(photo_data.class_names)).model
+    loss = crossentropy(label_smoothing, len(photo_data.class_names))
+    model.compile("adam", loss, metrics=["accuracy"])
+    valid, theirs, ours = photo_data.valid, [], []
+
+    def take_away(epoch, logs):
+        theirs.append({name: logs.pop(name) for name in ("val_accuracy", "val_loss")})
+
+    take = keras.callbacks.LambdaCallback(on_epoch_end=take_away)
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ours.append(dict(logs)))
+    validate = Validate(valid, batch_size, loss, compiled(model, valid))
+    model.fit(
+        photo_data.train.images(),
+        photo_data.train.labels,
+        epochs=3,
+        validation_data=(valid.images(), valid.labels),
+        callbacks=[take, validate, note],
+        verbose=0,
+    )
+    for expected, received in zip(theirs, ours, strict=True):
+        assert {name: received[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
 def test_same_seed_same_report_other_seed_other_weights(photo_data):
@@ -425,7 +452,7 @@ def test_bad_stages():
         assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("moment", ["on_train_batch_end", "on_test_batch_end", "on_train_end"])
+@pytest.mark.parametrize("moment", ["on_train_batch_end", "on_epoch_end", "on_train_end"])
 def test_ctrl_c_ends_training_wherever_it_comes(photo_data, monkeypatch, moment):
     """Also in a finalizer, where Python drops the exception that a signal raises."""
     before = signal.getsignal(signal.SIGINT)

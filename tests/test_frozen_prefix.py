@@ -112,6 +112,17 @@ def test_nothing_that_draws_at_random_is_cut_off():
     assert tune(data, cache=True, base=base, plan="head", epochs=1).report.scores["accuracy"] >= 0
 
 
+@pytest.mark.parametrize("between", [True, False])
+def test_no_cut_at_a_layer_that_is_called_twice(between):
+    image, twice = keras.Input((8, 8, 3)), keras.layers.Conv2D(3, 3, name="twice")
+    once = keras.layers.ReLU(name="relu")(twice(image)) if between else twice(keras.layers.ReLU(name="relu")(image))
+    model = keras.Model(image, keras.layers.Conv2D(2, 3, name="last")(twice(once)))
+    before, after = split_at(model, cut_tensor(model, lambda name: name != "last"))
+    assert before.layers[-1].name == "relu"
+    images = np.random.default_rng(0).random((2, 8, 8, 3))
+    np.testing.assert_array_equal(after.predict(before.predict(images, verbose=0), verbose=0), model.predict(images))
+
+
 # Equal to the plain loop
 
 
@@ -187,6 +198,16 @@ def test_frozen_stays_bit_for_bit_with_the_cache():
         for old, new in zip(before[name], result.model.get_layer(name).get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
     assert (before["conv3"][0] != result.model.get_layer("conv3").get_weights()[0]).any()
+
+
+@pytest.mark.parametrize("test", [0.0, 0.25], ids=["valid", "test"])
+def test_what_is_measured_on_rows_is_what_the_whole_network_says(test, computed):
+    data = recipes.load_data(arrays(np.random.default_rng(0), 64), valid=0.25, test=test)
+    result = tune(data, True)
+    measured = len(data.test) or len(data.valid)
+    assert [count for _, count in computed][-1] == measured, "the frozen part should have run once over them"
+    whole = result.evaluate(data)
+    assert whole.split == result.report.split and whole.scores == pytest.approx(result.report.scores, rel=1e-4)
 
 
 def test_rows_mapped_from_disk_train_as_those_in_memory():

@@ -1,5 +1,7 @@
 """Where a network can be cut in two: a part that stays as it is, and the rest."""
 
+import collections
+
 import keras
 import numpy as np
 
@@ -18,12 +20,13 @@ def cut_tensor(model, fixed):
     Returns:
         `keras.KerasTensor` within the model's graph, or None where there is none but the input.
     """
-    cut = None
-    for name, _, live in live_tensors(model.get_config()):
+    cut, calls = None, list(live_tensors(model.get_config()))
+    times = collections.Counter(name for name, _, _ in calls)
+    for name, _, live in calls:
         if not fixed(name):
             break
-        last, index, place = next(iter(live))
-        if len(live) == 1 and index == 0:  # of a layer that is called twice, Keras gives the first output only
+        last, _, place = next(iter(live))
+        if len(live) == 1 and times[last] <= 1:  # Keras makes no model that starts at one call of several
             cut = last, place
     return None if cut is None else _tensor(model, *cut)
 

@@ -51,7 +51,7 @@ class Flattening:
         graph = composite_graph(operation)
         if graph is not None:
             return self._follow(graph, args[0], training)
-        return self._copy(operation, args)(*args, **_accepted(operation, kwargs))
+        return self._copy(operation, args)(*args, **accepted(operation, kwargs))
 
     def _follow(self, model, inputs, context):
         """Repeat the calls that make up a functional model."""
@@ -63,7 +63,7 @@ class Flattening:
         operations = {operation.name: operation for operation in model.operations}
         tensors = dict(zip(references(config["input_layers"]), keras.tree.flatten(inputs), strict=True))
         for name, index, node in ordered_calls(config):
-            args, kwargs = _filled(node["args"], tensors), _filled(node["kwargs"], tensors)
+            args, kwargs = filled(node["args"], tensors), filled(node["kwargs"], tensors)
             outputs = self._call(operations[name], args, {**context, **kwargs})
             tensors.update({(name, index, place): x for place, x in enumerate(keras.tree.flatten(outputs))})
         return _results(config["output_layers"], operations, tensors)
@@ -118,7 +118,7 @@ def live_tensors(config):
         yield name, index, live
 
 
-def _accepted(operation, kwargs):
+def accepted(operation, kwargs):
     """`kwargs` without a `training` that stands at an enclosing model and means nothing to this layer."""
     if "training" in kwargs and "training" not in inspect.signature(operation.call).parameters:
         return {key: value for key, value in kwargs.items() if key != "training"}
@@ -155,14 +155,14 @@ def needed(part):
     return {reference for value in inner for reference in needed(value)}
 
 
-def _filled(part, tensors):
+def filled(part, tensors):
     """The serialized arguments of a call with tensors put in their places."""
     if _is_tensor(part):
         return tensors[tuple(part["config"]["keras_history"])]
     if isinstance(part, (list, tuple)):
-        return type(part)(_filled(value, tensors) for value in part)
+        return type(part)(filled(value, tensors) for value in part)
     if isinstance(part, dict) and "class_name" in part:
         return keras.saving.deserialize_keras_object(part)
     if isinstance(part, dict):
-        return {key: _filled(value, tensors) for key, value in part.items()}
+        return {key: filled(value, tensors) for key, value in part.items()}
     return part

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import itertools
+import os
 import time
 import weakref
 
@@ -14,6 +15,8 @@ from recipes.values import Split
 # TensorFlow keeps every Python function of a graph for ever: they hold a number, and the sources stay free to go.
 _sources = weakref.WeakValueDictionary()
 _numbers = itertools.count()
+_THREADS = os.cpu_count() or 1
+_AHEAD = 2  # batches
 
 
 def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas=1):
@@ -43,9 +46,7 @@ def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas
 
     fetch = _fetch(source, replicas, is_training=True)
     orders = tf.data.Dataset.range(epochs).flat_map(epoch_of_batches).enumerate()
-    batches = orders.map(
-        lambda number, picks: (number, fetch(number // steps, picks)), num_parallel_calls=tf.data.AUTOTUNE
-    )
+    batches = orders.map(lambda number, picks: (number, fetch(number // steps, picks)), num_parallel_calls=_THREADS)
     if augment is None:
         return _finish(batches.map(lambda _, batch: batch))
 
@@ -53,7 +54,7 @@ def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas
         images, *others = batch
         return (augment(tf.cast(images, tf.float32), tf.stack([tf.constant(seed, tf.int64), number])), *others)
 
-    parallel = None if getattr(augment, "has_state", False) else tf.data.AUTOTUNE
+    parallel = None if getattr(augment, "has_state", False) else _THREADS
     return _finish(batches.map(change, num_parallel_calls=parallel))
 
 
@@ -65,7 +66,39 @@ def ordered_batches(source, batch_size, replicas=1):
     batch_size = -(-batch_size // replicas) * replicas
     fetch = _fetch(source, replicas, is_training=False)
     picks = tf.data.Dataset.range(len(source)).batch(batch_size)
-    return _finish(picks.map(lambda picks: fetch(0, picks), num_parallel_calls=tf.data.AUTOTUNE))
+    return _finish(picks.map(lambda picks: fetch(0, picks), num_parallel_calls=_THREADS))
+
+
+def predict_split(model, source, batch_size, run=None, callbacks=()):
+    """Probabilities of every image of a Split, or of the rows that stand for them, `(images, classes)`.
+
+    Args:
+        model: the classifier, or what comes after its frozen part.
+        source: as in `training_batches`.
+        batch_size: images per step.
+        run: from `compiled`; None lets Keras trace the model, which it does twice when the last batch is smaller.
+        callbacks: told of the end of each batch.
+    """
+    batches = ordered_batches(source, batch_size, replicas_of(model))
+    if run is None:
+        return model.predict(batches, verbose=0, callbacks=list(callbacks))[: len(source)]
+    parts = []
+    for number, (rows, _) in enumerate(batches):
+        parts.append(run(rows).numpy())
+        for callback in callbacks:
+            callback.on_predict_batch_end(number)
+    return np.concatenate(parts)
+
+
+def compiled(model, source):
+    """A function of batches of `source`, of any size, to what `model` predicts; None where several devices share."""
+    if replicas_of(model) > 1:
+        return None
+    shape, dtype = _form(source)
+    # AutoGraph would read through all layers for nothing, which takes longer than tracing them.
+    return tf.function(
+        lambda rows: model(rows, training=False), [tf.TensorSpec((None, *shape), dtype)], autograph=False
+    )
 
 
 def ordered_rows(rows, places, picks, batch_size, change=None, seeds=None):
@@ -163,8 +196,7 @@ def _fetch(source, replicas, is_training):
         weights = np.where(np.arange(len(filled)) < len(picks), weight, 0.0).astype(np.float32)
         return take(source, int(epoch), filled), source.labels[filled], weights
 
-    is_split = isinstance(source, Split)
-    shape, dtype = (source.store.shape[1:], tf.uint8) if is_split else (source.shape, tf.as_dtype(source.dtype))
+    shape, dtype = _form(source)
 
     def fetch(epoch, picks):
         images, labels, weights = tf.numpy_function(copy, [epoch, picks], [dtype, tf.int32, tf.float32])
@@ -172,6 +204,13 @@ def _fetch(source, replicas, is_training):
         return batch if replicas == 1 else (*batch, tf.ensure_shape(weights, (None,)))
 
     return fetch
+
+
+def _form(source):
+    """(shape, TensorFlow type) of a row of a source."""
+    if isinstance(source, Split):
+        return source.store.shape[1:], tf.uint8
+    return source.shape, tf.as_dtype(source.dtype)
 
 
 def take(source, epoch, picks):
@@ -193,4 +232,6 @@ def _finish(batches):
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+    # With its tuning, TensorFlow 2.21 takes seconds to let go of an iterator: its tuner sleeps, and is waited for.
+    options.autotune.enabled = False
+    return batches.prefetch(_AHEAD).with_options(options)

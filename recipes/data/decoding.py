@@ -54,7 +54,7 @@ def fit_image(image, image_size, resize="crop"):
 def make_decoder(image_size, channels, resize):
     """A compiled function from a vector of encoded images to uint8 `(images, height, width, channels)`, on the CPU."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def decode(encoded):
         with tf.device("CPU"):
             return tf.map_fn(
@@ -70,7 +70,7 @@ def make_decoder(image_size, channels, resize):
 def make_fitter(image_size, channels, resize):
     """A compiled function that brings uint8 images `(images, height, width, channels)` to `image_size`, on the CPU."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.uint8)], autograph=False)
     def fit(images):
         with tf.device("CPU"):
             return tf.map_fn(

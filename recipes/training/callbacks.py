@@ -1,4 +1,4 @@
-"""Callbacks of a stage: keep the best weights, stop when nothing improves, at a loss that is no number, at Ctrl-C."""
+"""Callbacks of a stage: measure, keep the best weights, stop when nothing improves, at a NaN, at Ctrl-C."""
 
 import signal
 import threading
@@ -7,6 +7,32 @@ import keras
 import numpy as np
 
 from recipes.checks import complaint
+from recipes.data.batches import predict_split
+
+
+class Validate(keras.callbacks.Callback):
+    """Measures the model after each epoch: `val_accuracy` and `val_loss` in the logs of the callbacks after it.
+
+    As `validation_data` would, but from the probabilities, by a function that also serves after training, traced once.
+
+    Args:
+        source: Split, or rows that stand for its images.
+        batch_size: images per step.
+        loss: function of integer labels and probabilities.
+        run: from `compiled`, or None.
+        callbacks: told of the end of each batch.
+    """
+
+    def __init__(self, source, batch_size, loss, run=None, callbacks=()):
+        super().__init__()
+        self.source, self.batch_size, self.loss, self.run = source, batch_size, loss, run
+        self.callbacks = tuple(callbacks)
+
+    def on_epoch_end(self, epoch, logs=None):
+        probabilities = predict_split(self.model, self.source, self.batch_size, self.run, self.callbacks)
+        labels = self.source.labels
+        logs["val_accuracy"] = float(np.mean(probabilities.argmax(-1) == labels))
+        logs["val_loss"] = float(keras.ops.mean(self.loss(labels, probabilities)))
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -105,5 +131,5 @@ class StopOnInterrupt(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._stop_if_asked()
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_predict_batch_end(self, batch, logs=None):
         self._stop_if_asked()

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.bases import cut_tensor, multiply_adds, split_at
+from recipes.bases import cut_tensor, folded, multiply_adds, split_at
 from recipes.data import decoding
-from recipes.data.batches import change_each, gather, ordered_rows
+from recipes.data.batches import change_each, compiled, gather, ordered_rows, predict_split
 from recipes.data.row_cache import RowCache, cache_folder, cache_limit, make_room
 
-VERSION = 1  # of what is kept: count on when the same recipe gives other rows
-_BATCH = 64  # images that go through the frozen part together
+VERSION = 2  # of what is kept: count on when the same recipe gives other rows
+_BATCH = 32  # images that go through the frozen part together
 _CHUNK = 2**25  # bytes that are brought to disk together
 # What the estimate takes a machine to do in a second; only the order of magnitude counts.
 _MULTIPLY_ADDS = {"CPU": 1.5e10, "GPU": 3e12}  # per core, per device
@@ -66,6 +66,7 @@ class Prefix:
             self.frozen, self.rest = split_at(model, self.tensor)
             self.layers = {operation.name for operation in self.frozen.operations}
             self.cost = multiply_adds(self.frozen.layers)
+        self._runs = {}
 
     @property
     def shape(self):
@@ -78,6 +79,20 @@ class Prefix:
     @property
     def row_bytes(self):
         return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def runner(self, before, dtype):
+        """A compiled function to the outputs of the frozen part: from those of the part before, or from images.
+
+        Args:
+            before: the tensor to start from, None for the images.
+            dtype: of the rows that it is given.
+        """
+        if dtype not in self._runs:
+            start = self.frozen.input if before is None else before
+            rows = tf.TensorSpec((None, *start.shape[1:]), dtype)
+            # AutoGraph would read through all layers for nothing, which takes longer than tracing them.
+            self._runs[dtype] = tf.function(folded(keras.Model(start, self.tensor)), [rows], autograph=False)
+        return self._runs[dtype]
 
     def digest(self):
         """A digest of all that decides what the frozen part gives: its graph and its weights."""
@@ -170,13 +185,10 @@ class Features:
         self._change = change_each(augment) if augment is not None else None
         self._before = before
         self.tensor = prefix.tensor
-        model, rows = (
-            prefix.frozen,
-            tf.TensorSpec((None, *split.store.shape[1:]), "uint8" if augment is None else "float32"),
-        )
         if before is not None:
-            model, rows = keras.Model(before.tensor, prefix.tensor), tf.TensorSpec((None, *before.shape), before.dtype)
-        self._run = tf.function(lambda rows: model(rows, training=False), input_signature=[rows])
+            self._run = prefix.runner(before.tensor, before.dtype)
+        else:
+            self._run = prefix.runner(None, np.dtype("uint8" if augment is None else "float32"))
         self._cache = RowCache("features", recipe, self.shape, self.dtype) if recipe is not None else None
         self._views, self._lock = {}, threading.Lock()
 
@@ -246,6 +258,17 @@ def _buffer(shape, dtype, budget):
         return np.memmap(file, dtype, mode="w+", shape=shape)
 
 
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a stage trains, and on what: the rest of a network on rows, or the whole of it on images."""
+
+    model: keras.Model
+    train: object
+    valid: object
+    run: object  # from `compiled`
+    line: str
+
+
 class FrozenParts:
     """The frozen parts of all stages of a run, and what they gave for the images so far.
 
@@ -263,7 +286,7 @@ class FrozenParts:
     def __init__(self, network, data, stages, free, caching, augment, description, seed):
         self._network, self._data, self._stages = network, data, stages
         self._caching, self._augment, self._description, self._seed = caching, augment, description, seed
-        self._prefixes, self._features = [], {}
+        self._prefixes, self._features, self._last = [], {}, None
         for stage in stages if self._is_possible() else ():
             free(network, stage)
             self._prefixes.append(Prefix(network, frozen_layers(network, stage)))
@@ -274,15 +297,24 @@ class FrozenParts:
         return self._caching.mode is not False and is_alone and not is_live
 
     def prepare(self, number):
-        """`(model that trains, training rows, validation rows, line)` for a stage; None where the images are taken."""
+        """Prepared for a stage; None where the images are taken."""
         if not self._prefixes or not self._pays(number):
             return None
         line = self._estimate(number)[1]
-        train, valid = self._rows(number)
+        train, valid = self._rows(number, "train"), self._rows(number, "valid")
         train.view(0)
         if len(valid):
             valid.view(0)
-        return self._prefixes[number].rest, train, valid, line
+        rest = self._prefixes[number].rest
+        self._last = Prepared(rest, train, valid, compiled(rest, valid), line)
+        return self._last
+
+    def predict(self, name, batch_size):
+        """Probabilities of a split after the last stage; None where that took images."""
+        number = len(self._stages) - 1
+        if not self._prefixes or not self._pays(number):
+            return None
+        return predict_split(self._last.model, self._rows(number, name), batch_size, self._last.run)
 
     def _estimate(self, number):
         prefix, stage = self._prefixes[number], self._stages[number]
@@ -294,22 +326,17 @@ class FrozenParts:
         is_asked = self._caching.mode is True or (self._augment is not None and self._caching.views is not None)
         return is_asked or self._estimate(number)[0]
 
-    def _rows(self, number):
-        """Features of the training and validation images for a stage, from those of another stage where that saves."""
-        digest = self._prefixes[number].digest()
-        if digest not in self._features:
+    def _rows(self, number, name):
+        """Features of the split called `name` for a stage, from those of another stage where that saves."""
+        key = self._prefixes[number].digest(), name
+        if key not in self._features:
             below = self._below(number)
-            before = self._rows(below) if below is not None else (None, None)
-            self._features[digest] = tuple(
-                self._make(number, digest, split, is_train, rows)
-                for split, is_train, rows in zip(
-                    (self._data.train, self._data.valid), (True, False), before, strict=True
-                )
-            )
-        return self._features[digest]
+            before = self._rows(below, name) if below is not None else None
+            self._features[key] = self._make(number, *key, before)
+        return self._features[key]
 
-    def _make(self, number, digest, split, is_train, before):
-        augment = self._augment if is_train else None
+    def _make(self, number, digest, name, before):
+        augment = self._augment if name == "train" else None
         data = self._data
         images = [*data.image_size, data.channels, data.resize]
         recipe = {"prefix": digest, "images": images, "decoder": decoding.VERSION, "version": VERSION}
@@ -317,6 +344,7 @@ class FrozenParts:
             recipe |= {"augmentation": self._description, "seed": self._seed}
         if augment is not None and self._description is None:
             recipe = None
+        split = getattr(data, name)
         return Features(self._prefixes[number], split, self._caching, recipe, augment, self._seed, before)
 
     def _below(self, number):

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.checks import complaint
-from recipes.data.batches import ordered_batches, replicas_of, steps_per_epoch, training_batches, watched
-from recipes.training.callbacks import KeepBest, StopOnInterrupt, StopOnNaN
-from recipes.training.frozen_prefix import DROPOUTS, Caching, FrozenParts, frozen_layers
+from recipes.data.batches import compiled, replicas_of, steps_per_epoch, training_batches, watched
+from recipes.training.callbacks import KeepBest, StopOnInterrupt, StopOnNaN, Validate
+from recipes.training.frozen_prefix import DROPOUTS, Caching, FrozenParts, Prepared, frozen_layers
 from recipes.training.optimizers import make_optimizer, make_rate
 from recipes.training.progress import Clock, fit_verbosity, say
 
@@ -77,20 +77,19 @@ def run_stage(network, data, stage, training, number, best=None, parts=None):
         _shorten_memory(network.model, steps)
     say(training.verbose, describe_stage(network, stage))
     prepared = parts.prepare(number) if parts is not None else None
-    model, train, valid, augment = network.model, data.train, data.valid, training.augment
-    if prepared is not None:
-        model, train, valid, line = prepared
+    if prepared is None:
+        prepared = Prepared(network.model, data.train, data.valid, compiled(network.model, data.valid), "")
+        augment = training.augment
+    else:
+        say(training.verbose, prepared.line)
         augment = None
-        say(training.verbose, line)
+    model, train, valid = prepared.model, prepared.train, prepared.valid
     clock.lap("frozen part")
     rate = make_rate(training.schedule, stage.learning_rate, steps * stage.epochs)
     # Where batches carry weights, accuracy has to count them.
     metrics = {"metrics" if replicas == 1 else "weighted_metrics": ["accuracy"]}
-    model.compile(
-        make_optimizer(training.optimizer, rate, training.weight_decay, ratios),
-        loss=_loss(training, len(data.class_names)),
-        **metrics,
-    )
+    loss = crossentropy(training.label_smoothing, len(data.class_names))
+    model.compile(make_optimizer(training.optimizer, rate, training.weight_decay, ratios), loss=loss, **metrics)
     if replicas == 1:
         _build(model, len(data.class_names))
     seed = (training.seed * 1009 + number) % 2**31
@@ -101,19 +100,16 @@ def run_stage(network, data, stage, training, number, best=None, parts=None):
         batches = watched(batches, waits)
     keeper = KeepBest(training.patience, best)
     with _frozen_noise(network, stage), StopOnInterrupt() as interrupt:
+        validate = Validate(valid, training.batch_size, loss, prepared.run, [interrupt])
+        watchers = _watchers(training, validate, keeper) if len(valid) else []
         history = model.fit(
             batches,
             epochs=stage.epochs,
             steps_per_epoch=steps,
-            validation_data=ordered_batches(valid, training.batch_size, replicas) if len(valid) else None,
-            callbacks=[interrupt, StopOnNaN(training.where, stage.name), *_watchers(training, data, keeper)],
+            callbacks=[interrupt, StopOnNaN(training.where, stage.name), *watchers],
             shuffle=False,  # the batches come in their order
             verbose=fit_verbosity(training.verbose),
         )
-    if replicas > 1 and len(data.valid):
-        # Keras divides by the copies that fill the last batch up, too.
-        filled = -(-len(data.valid) // replicas) * replicas / len(data.valid)
-        history.history["val_loss"] = [filled * loss for loss in history.history["val_loss"]]
     clock.lap("training")
     seconds = {**clock.laps, "waiting for data": sum(waits)}
     seconds["training"] -= seconds["waiting for data"]
@@ -192,25 +188,23 @@ def _frozen_noise(network, stage):
             layer.rate = rate
 
 
-def _loss(training, classes):
+def crossentropy(label_smoothing, classes):
     """Cross-entropy of integer labels, which label smoothing turns into distributions over the classes."""
-    if not training.label_smoothing:
+    if not label_smoothing:
         return keras.losses.SparseCategoricalCrossentropy()
 
     def smoothed_crossentropy(labels, probabilities):
         targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
-        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=training.label_smoothing)
+        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
 
     return smoothed_crossentropy
 
 
-def _watchers(training, data, keeper):
-    """The callbacks that look at the validation scores."""
-    if not len(data.valid):
-        return []
-    watchers = [keeper]
+def _watchers(training, validate, keeper):
+    """The callbacks that make the validation scores and look at them, in their order."""
+    watchers = [validate, keeper]
     if training.schedule == "plateau":
-        watchers.insert(0, keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.3, patience=_PLATEAU_PATIENCE))
+        watchers.append(keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.3, patience=_PLATEAU_PATIENCE))
     if getattr(training.optimizer, "use_ema", False):
         # The averages are what is measured and kept; the next epoch goes on from the weights themselves.
         watchers.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))

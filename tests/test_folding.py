@@ -1,0 +1,99 @@
+"""BatchNormalization folded into convolutions gives the same features from fewer operations."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from cases import random_images
+
+from recipes.bases import build_network, folded
+
+
+def with_statistics(model, random):
+    """The model, its normalisation far from where it starts."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([weight + random.uniform(0, 0.5, weight.shape) for weight in layer.get_weights()])
+        elif getattr(layer, "bias", None) is not None:
+            layer.bias.assign(random.normal(size=layer.bias.shape))
+    return model
+
+
+def check(model, images, fewer):
+    """Same outputs, and so many normalisations less to compute."""
+    plain, lean = (
+        tf.function(run, autograph=False).get_concrete_function(tf.TensorSpec((None, *images.shape[1:]), "uint8"))
+        for run in (lambda images: model(images, training=False), folded(model))
+    )
+    expected = plain(tf.constant(images)).numpy()
+    np.testing.assert_allclose(lean(tf.constant(images)).numpy(), expected, atol=1e-5 * np.abs(expected).max())
+
+    def products(run):
+        """Multiplications of outputs, which hold a batch; those of kernels with factors are no matter."""
+        operations = run.graph.get_operations()
+        return sum(operation.type == "Mul" and operation.outputs[0].shape[0] is None for operation in operations)
+
+    assert products(plain) - products(lean) == fewer
+
+
+PAIRS = {
+    "plain": keras.layers.Conv2D(5, 3, use_bias=False),
+    "bias, strides": keras.layers.Conv2D(5, 3, strides=2, padding="same"),
+    "dilation": keras.layers.Conv2D(5, 3, dilation_rate=(2, 2)),
+    "groups": keras.layers.Conv2D(6, 1, groups=3),
+    "depthwise": keras.layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("arguments", [{}, {"scale": False}, {"center": False, "axis": 3}])
+def test_a_pair_becomes_one(name, arguments):
+    random = np.random.default_rng(0)
+    image = keras.Input((9, 9, 3))
+    convolution = type(PAIRS[name]).from_config(PAIRS[name].get_config())
+    normalized = keras.layers.BatchNormalization(**arguments)(convolution(image))
+    model = with_statistics(keras.Model(image, keras.layers.ReLU(6)(normalized)), random)
+    check(model, random_images(random, 2, 9), fewer=1)
+
+
+def test_what_is_no_pair_stays():
+    random = np.random.default_rng(0)
+    image = keras.Input((8, 8, 3))
+    active = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1, activation="relu")(image))
+    shared = keras.layers.Conv2D(4, 1)
+    twice = keras.layers.Add()([keras.layers.BatchNormalization()(shared(image)), shared(image)])
+    used = keras.layers.Conv2D(4, 1)(image)
+    both = keras.layers.Concatenate()([keras.layers.BatchNormalization()(used), used])
+    rows = keras.layers.BatchNormalization(axis=1)(keras.layers.Conv2D(4, 1)(image))
+    first = keras.layers.BatchNormalization()(image)
+    output = keras.layers.Concatenate()([active, twice, both, rows, first])
+    check(with_statistics(keras.Model(image, output), random), random_images(random, 2, 8), fewer=0)
+
+
+def test_half_precision_stays_as_it_is():
+    random = np.random.default_rng(0)
+    image = keras.Input((8, 8, 3))
+    half = {"dtype": "mixed_bfloat16"}
+    model = keras.Model(image, keras.layers.BatchNormalization(**half)(keras.layers.Conv2D(4, 3, **half)(image)))
+    images = tf.constant(random_images(random, 2, 8))
+    np.testing.assert_array_equal(folded(model)(images), model(images, training=False))
+
+
+def test_weights_are_read_at_every_call():
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(image)))
+    images = tf.constant(random_images(np.random.default_rng(0), 2, 8))
+    run = tf.function(folded(model))
+    before = run(images).numpy()
+    model.layers[1].kernel.assign(model.layers[1].kernel * 2)
+    np.testing.assert_allclose(run(images), 2 * before, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs"),
+    [("mobilenet_v2_035", 52), *(pytest.param(*case, marks=pytest.mark.slow) for case in [("inception_v3", 94)])],
+)
+def test_whole_networks(name, pairs):
+    random = np.random.default_rng(0)
+    network = build_network(name, weights=None, image_size=96, class_count=3).model
+    check(with_statistics(network, random), random_images(random, 4, 96), fewer=pairs)
