@@ -146,14 +146,18 @@ def estimate(prefix, data, stage, caching, has_augmentation):
     cost = prefix.row_bytes * (train * len(used) + valid) / _DISK
     cost += prefix.row_bytes * (train + valid) * stage.epochs / _MEMORY
     gain = spared / _speed() - cost
-    fits = size <= min(cache_limit(), 0.8 * shutil.disk_usage(cache_folder()).free)
     whole = prefix.cost + multiply_adds(prefix.rest.layers)
     passes = "pass" if len(used) == 1 else "passes"
     line = (
         f"Stage {stage.name!r}: {prefix.cost / 1e6:,.0f} of {whole / 1e6:,.0f} million multiply-adds per image are"
         f" frozen and run in {len(used)} {passes} instead of {stage.epochs} ({size / 1e6:,.1f} MB kept)"
     )
-    return fits and gain > _LEAST_GAIN, line, size
+    return _fits(size) and gain > _LEAST_GAIN, line, size
+
+
+def _fits(size):
+    """Whether so many bytes can be kept on disk."""
+    return size <= min(cache_limit(), 0.8 * shutil.disk_usage(cache_folder()).free)
 
 
 def _speed():
@@ -310,9 +314,11 @@ class FrozenParts:
         return self._last
 
     def predict(self, name, batch_size):
-        """Probabilities of a split after the last stage; None where that took images."""
+        """Probabilities of a split after the last stage; None where that took images, or the rows would not fit."""
         number = len(self._stages) - 1
         if not self._prefixes or not self._pays(number):
+            return None
+        if not _fits(self._prefixes[number].row_bytes * len(getattr(self._data, name))):
             return None
         return predict_split(self._last.model, self._rows(number, name), batch_size, self._last.run)
 
