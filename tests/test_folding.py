@@ -56,6 +56,11 @@ def test_a_pair_becomes_one(name, arguments):
     check(model, random_images(random, 2, 9), fewer=1)
 
 
+class Clipped(keras.layers.BatchNormalization):
+    def call(self, inputs, training=None, mask=None):
+        return keras.ops.relu(super().call(inputs, training=training, mask=mask))
+
+
 def test_what_is_no_pair_stays():
     random = np.random.default_rng(0)
     image = keras.Input((8, 8, 3))
@@ -66,7 +71,8 @@ def test_what_is_no_pair_stays():
     both = keras.layers.Concatenate()([keras.layers.BatchNormalization()(used), used])
     rows = keras.layers.BatchNormalization(axis=1)(keras.layers.Conv2D(4, 1)(image))
     first = keras.layers.BatchNormalization()(image)
-    output = keras.layers.Concatenate()([active, twice, both, rows, first])
+    clipped = Clipped()(keras.layers.Conv2D(4, 1)(image))
+    output = keras.layers.Concatenate()([active, twice, both, rows, first, clipped])
     check(with_statistics(keras.Model(image, output), random), random_images(random, 2, 8), fewer=0)
 
 
@@ -77,6 +83,22 @@ def test_half_precision_stays_as_it_is():
     model = keras.Model(image, keras.layers.BatchNormalization(**half)(keras.layers.Conv2D(4, 3, **half)(image)))
     images = tf.constant(random_images(random, 2, 8))
     np.testing.assert_array_equal(folded(model)(images), model(images, training=False))
+
+
+def test_a_pair_after_half_precision():
+    random = np.random.default_rng(0)
+    image = keras.Input((8, 8, 3))
+    half = keras.layers.Conv2D(4, 3, dtype="mixed_float16")(image)
+    model = keras.Model(image, keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(half)))
+    check(with_statistics(model, random), random_images(random, 2, 8), fewer=1)
+
+
+def test_arguments_may_be_named():
+    image = keras.Input((8, 8, 3))
+    named = keras.layers.BatchNormalization()(inputs=keras.layers.Conv2D(4, 3)(inputs=image))
+    images = random_images(np.random.default_rng(0), 2, 8)
+    check(keras.Model(image, named), images, fewer=1)
+    assert build_network(keras.Model(image, named), image_size=8, class_count=3).model(images).shape == (2, 3)
 
 
 def test_weights_are_read_at_every_call():

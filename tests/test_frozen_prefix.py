@@ -123,6 +123,43 @@ def test_no_cut_at_a_layer_that_is_called_twice(between):
     np.testing.assert_array_equal(after.predict(before.predict(images, verbose=0), verbose=0), model.predict(images))
 
 
+class Jitter(keras.layers.Layer):
+    """Draws without a generator of its own; how much is in its code alone."""
+
+    def call(self, inputs, training=None):
+        return inputs + keras.random.uniform((1,), -9, 9) if training else inputs
+
+
+class Doubled(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2
+
+
+def base_with(layer):
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, keras.layers.Conv2D(4, 3, name="second")(layer(keras.layers.Conv2D(4, 3)(image))))
+
+
+def test_a_layer_of_the_users_that_minds_training_is_not_cut_off():
+    network = build_network(base_with(Jitter(name="jitter")), image_size=16, class_count=3)
+    for layer in network.model.layers:
+        layer.trainable = layer.name == "probabilities"
+    assert "jitter" not in frozen_prefix.Prefix(network, quiet=set()).layers
+
+
+def test_rows_of_code_that_may_change_die_with_the_process(cache_folder, computed):
+    tune(small_data(), True, base=base_with(Doubled()), plan="head", epochs=2)
+    assert computed and not list(cache_folder.glob("features/*"))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_base_with_penalties_trains_through_two_stages(cache):
+    image = keras.Input((16, 16, 3))
+    penalized = keras.layers.Conv2D(4, 3, activity_regularizer="l2", kernel_regularizer="l2")(image)
+    base = keras.Model(image, keras.layers.Conv2D(4, 3)(keras.layers.ReLU()(penalized)))
+    assert len(tune(small_data(), cache, base=base, plan=HEAD_AND_BLOCKS).report.curves["loss"]) == 4
+
+
 # Equal to the plain loop
 
 

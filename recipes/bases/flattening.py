@@ -63,7 +63,7 @@ class Flattening:
         operations = {operation.name: operation for operation in model.operations}
         tensors = dict(zip(references(config["input_layers"]), keras.tree.flatten(inputs), strict=True))
         for name, index, node in ordered_calls(config):
-            args, kwargs = filled(node["args"], tensors), filled(node["kwargs"], tensors)
+            args, kwargs = call_arguments(operations[name], node, tensors)
             outputs = self._call(operations[name], args, {**context, **kwargs})
             tensors.update({(name, index, place): x for place, x in enumerate(keras.tree.flatten(outputs))})
         return _results(config["output_layers"], operations, tensors)
@@ -116,6 +116,15 @@ def live_tensors(config):
         live = {reference for reference in live if last_use[reference] > place}
         live |= {reference for reference in last_use if reference[:2] == (name, index)}
         yield name, index, live
+
+
+def call_arguments(operation, node, tensors):
+    """`(args, kwargs)` of a call in a config, with tensors put in their places; the first argument by position."""
+    args, kwargs = filled(node["args"], tensors), filled(node["kwargs"], tensors)
+    if not args:
+        first = next(iter(inspect.signature(operation.call).parameters))
+        args = (kwargs.pop(first),)
+    return args, kwargs
 
 
 def accepted(operation, kwargs):

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.bases.flattening import accepted, filled, needed, ordered_calls, references
+from recipes.bases.flattening import accepted, call_arguments, needed, ordered_calls, references
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -29,7 +29,7 @@ def folded(model):
     def run(images):
         tensors = {source: keras.ops.cast(images, model.input.dtype)}
         for name, index, node in calls:
-            args, kwargs = filled(node["args"], tensors), filled(node["kwargs"], tensors)
+            args, kwargs = call_arguments(operations[name], node, tensors)
             if name in folds:
                 outputs = _convolve(operations[name], folds[name], *args)
             elif name in absorbed:
@@ -53,7 +53,8 @@ def _folds(operations, calls, target):
     folds = {}
     for name, users in uses.items():
         layer, normalization = operations[name], operations.get(users[0])
-        is_pair = type(layer) in CONVOLUTIONS and isinstance(normalization, keras.layers.BatchNormalization)
+        # A subclass may compute anything.
+        is_pair = type(layer) in CONVOLUTIONS and type(normalization) is keras.layers.BatchNormalization
         if is_pair and len(users) == made[name] == made[normalization.name] == 1 and _is_plain(layer, normalization):
             folds[name] = normalization
     return folds
@@ -75,7 +76,7 @@ def _convolve(convolution, normalization, images):
     shape = (1, 1, -1, convolution.depth_multiplier) if is_depthwise else (1, 1, 1, -1)
     convolve = keras.ops.depthwise_conv if is_depthwise else keras.ops.conv
     outputs = convolve(
-        images,
+        keras.ops.cast(images, convolution.compute_dtype),
         convolution.kernel * keras.ops.reshape(factors, shape),
         strides=convolution.strides,
         padding=convolution.padding,

@@ -15,7 +15,9 @@ from recipes.values import Split
 # TensorFlow keeps every Python function of a graph for ever: they hold a number, and the sources stay free to go.
 _sources = weakref.WeakValueDictionary()
 _numbers = itertools.count()
-_THREADS = os.cpu_count() or 1
+# Each thread holds a batch, so that many cores must not mean much memory.
+_FETCHING = min(4, os.cpu_count() or 1)
+_CHANGING = min(16, os.cpu_count() or 1)
 _AHEAD = 2  # batches
 
 
@@ -46,7 +48,7 @@ def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas
 
     fetch = _fetch(source, replicas, is_training=True)
     orders = tf.data.Dataset.range(epochs).flat_map(epoch_of_batches).enumerate()
-    batches = orders.map(lambda number, picks: (number, fetch(number // steps, picks)), num_parallel_calls=_THREADS)
+    batches = orders.map(lambda number, picks: (number, fetch(number // steps, picks)), num_parallel_calls=_FETCHING)
     if augment is None:
         return _finish(batches.map(lambda _, batch: batch))
 
@@ -54,7 +56,7 @@ def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas
         images, *others = batch
         return (augment(tf.cast(images, tf.float32), tf.stack([tf.constant(seed, tf.int64), number])), *others)
 
-    parallel = None if getattr(augment, "has_state", False) else _THREADS
+    parallel = None if getattr(augment, "has_state", False) else _CHANGING
     return _finish(batches.map(change, num_parallel_calls=parallel))
 
 
@@ -66,7 +68,7 @@ def ordered_batches(source, batch_size, replicas=1):
     batch_size = -(-batch_size // replicas) * replicas
     fetch = _fetch(source, replicas, is_training=False)
     picks = tf.data.Dataset.range(len(source)).batch(batch_size)
-    return _finish(picks.map(lambda picks: fetch(0, picks), num_parallel_calls=_THREADS))
+    return _finish(picks.map(lambda picks: fetch(0, picks), num_parallel_calls=_FETCHING))
 
 
 def predict_split(model, source, batch_size, run=None, callbacks=()):

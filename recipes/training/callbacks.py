@@ -13,12 +13,12 @@ from recipes.data.batches import predict_split
 class Validate(keras.callbacks.Callback):
     """Measures the model after each epoch: `val_accuracy` and `val_loss` in the logs of the callbacks after it.
 
-    As `validation_data` would, but from the probabilities, by a function that also serves after training, traced once.
+    As `validation_data` would, without penalties on weights, and by a function that also serves after training.
 
     Args:
         source: Split, or rows that stand for its images.
         batch_size: images per step.
-        loss: function of integer labels and probabilities.
+        loss: function of integer labels and probabilities, one number each.
         run: from `compiled`, or None.
         callbacks: told of the end of each batch.
     """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -107,10 +108,19 @@ def _is_fixed(model, name, quiet):
     layer = next((layer for layer in model.layers if layer.name == name), None)
     if layer is None:
         return True  # a bare operation has no state
+    if isinstance(layer, keras.layers.SpectralNormalization):
+        return False  # it changes its weights in training, frozen or not
+    if not _is_known(layer) and "training" in inspect.signature(layer.call).parameters:
+        return False  # whatever it does then
     is_silenced = name in quiet and isinstance(layer, DROPOUTS)
     # A generator's state is a variable and no weight.
     has_chance = not is_silenced and len(layer.variables) > len(layer.weights)
     return not has_chance and not (layer.weights and layer.trainable)
+
+
+def _is_known(operation):
+    """Whether the configuration says all of what an operation computes: not of those that users write."""
+    return type(operation).__module__.split(".")[0] in ("keras", "layers")
 
 
 _IRRELEVANT = ("initializer", "regularizer", "constraint", "trainable", "seed", "shared_object_id", "build_config")
@@ -180,12 +190,13 @@ class Features:
         augment: as in `training_batches`, or None.
         seed: of the augmentation.
         before: Features of a part of the frozen part, to go on from; None to start from the images.
+        budget: bytes of memory for all views; what is larger stays on disk and is mapped.
     """
 
-    def __init__(self, prefix, split, caching, recipe, augment=None, seed=0, before=None):
+    def __init__(self, prefix, split, caching, recipe, augment=None, seed=0, before=None, budget=0):
         self.shape, self.dtype = prefix.shape, prefix.dtype
         self.split, self.labels = split, split.labels
-        self._caching, self._seed = caching, seed
+        self._caching, self._seed, self._budget = caching, seed, budget
         self._change = change_each(augment) if augment is not None else None
         self._before = before
         self.tensor = prefix.tensor
@@ -216,7 +227,7 @@ class Features:
     def _computed(self, number):
         digests = [self._digest(digest, number) for digest in self.split.digests]
         if self._cache is None:
-            rows = _buffer((len(self), *self.shape), self.dtype, self._caching.memory_budget)
+            rows = _buffer((len(self), *self.shape), self.dtype, self._budget // (self._caching.views or 1))
             for picks, values in self._passed(range(len(self)), number):
                 rows[picks] = values
             return rows, np.arange(len(self))
@@ -226,7 +237,7 @@ class Features:
             for picks, values in self._passed(missing, number):
                 self._cache.append([digests[pick] for pick in picks], values)
         rows, places = self._cache.rows(digests)
-        if len(places) * self._cache.row_bytes * (self._caching.views or 1) <= self._caching.memory_budget:
+        if len(places) * self._cache.row_bytes * (self._caching.views or 1) <= self._budget:
             return np.ascontiguousarray(rows[places]), np.arange(len(places))
         return rows, places
 
@@ -291,6 +302,7 @@ class FrozenParts:
         self._network, self._data, self._stages = network, data, stages
         self._caching, self._augment, self._description, self._seed = caching, augment, description, seed
         self._prefixes, self._features, self._last = [], {}, None
+        self._decided, self._digests = {}, {}  # by the number of the stage
         for stage in stages if self._is_possible() else ():
             free(network, stage)
             self._prefixes.append(Prefix(network, frozen_layers(network, stage)))
@@ -302,8 +314,13 @@ class FrozenParts:
 
     def prepare(self, number):
         """Prepared for a stage; None where the images are taken."""
+        self._last = None
         if not self._prefixes or not self._pays(number):
             return None
+        self._digests = {
+            later: prefix.digest() for later, prefix in enumerate(self._prefixes) if later >= number and prefix.rest
+        }
+        self._features = {key: rows for key, rows in self._features.items() if key[0] in self._digests.values()}
         line = self._estimate(number)[1]
         train, valid = self._rows(number, "train"), self._rows(number, "valid")
         train.view(0)
@@ -314,11 +331,12 @@ class FrozenParts:
         return self._last
 
     def predict(self, name, batch_size):
-        """Probabilities of a split after the last stage; None where that took images, or the rows would not fit."""
-        number = len(self._stages) - 1
-        if not self._prefixes or not self._pays(number):
+        """Probabilities of a split after the last stage; None where that took images, or its rows would not fit."""
+        if self._last is None:
             return None
-        if not _fits(self._prefixes[number].row_bytes * len(getattr(self._data, name))):
+        number = len(self._stages) - 1
+        size = self._estimate(number)[2] + self._prefixes[number].row_bytes * len(getattr(self._data, name))
+        if name == "test" and not _fits(size):
             return None
         return predict_split(self._last.model, self._rows(number, name), batch_size, self._last.run)
 
@@ -327,14 +345,17 @@ class FrozenParts:
         return estimate(prefix, self._data, stage, self._caching, self._augment is not None)
 
     def _pays(self, number):
-        if self._prefixes[number].rest is None:
-            return False
+        if number not in self._decided:  # once for all: free space may change
+            self._decided[number] = self._prefixes[number].rest is not None and self._is_worth_it(number)
+        return self._decided[number]
+
+    def _is_worth_it(self, number):
         is_asked = self._caching.mode is True or (self._augment is not None and self._caching.views is not None)
         return is_asked or self._estimate(number)[0]
 
     def _rows(self, number, name):
         """Features of the split called `name` for a stage, from those of another stage where that saves."""
-        key = self._prefixes[number].digest(), name
+        key = self._digests[number], name
         if key not in self._features:
             below = self._below(number)
             before = self._rows(below, name) if below is not None else None
@@ -348,10 +369,13 @@ class FrozenParts:
         recipe = {"prefix": digest, "images": images, "decoder": decoding.VERSION, "version": VERSION}
         if augment is not None:
             recipe |= {"augmentation": self._description, "seed": self._seed}
-        if augment is not None and self._description is None:
+        is_known = all(_is_known(operation) for operation in self._prefixes[number].frozen.operations)
+        if not is_known or (augment is not None and self._description is None):
             recipe = None
         split = getattr(data, name)
-        return Features(self._prefixes[number], split, self._caching, recipe, augment, self._seed, before)
+        everything = max(1, sum(len(part) for part in (data.train, data.valid, data.test)))
+        budget = self._caching.memory_budget * len(split) // everything // len(self._prefixes)
+        return Features(self._prefixes[number], split, self._caching, recipe, augment, self._seed, before, budget)
 
     def _below(self, number):
         """The later stage with the most layers frozen beneath this stage's cut, all of them untouched until then."""

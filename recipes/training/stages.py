@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.checks import complaint
-from recipes.data.batches import compiled, replicas_of, steps_per_epoch, training_batches, watched
+from recipes.data.batches import compiled, replicas_of, steps_per_epoch, take, training_batches, watched
 from recipes.training.callbacks import KeepBest, StopOnInterrupt, StopOnNaN, Validate
 from recipes.training.frozen_prefix import DROPOUTS, Caching, FrozenParts, Prepared, frozen_layers
 from recipes.training.optimizers import make_optimizer, make_rate
@@ -91,7 +91,7 @@ def run_stage(network, data, stage, training, number, best=None, parts=None):
     loss = crossentropy(training.label_smoothing, len(data.class_names))
     model.compile(make_optimizer(training.optimizer, rate, training.weight_decay, ratios), loss=loss, **metrics)
     if replicas == 1:
-        _build(model, len(data.class_names))
+        _build(model, train, len(data.class_names))
     seed = (training.seed * 1009 + number) % 2**31
     batches = training_batches(
         train, training.batch_size, epochs=stage.epochs, seed=seed, augment=augment, replicas=replicas
@@ -116,8 +116,11 @@ def run_stage(network, data, stage, training, number, best=None, parts=None):
     return history.history, keeper.best, seconds
 
 
-def _build(model, classes):
+def _build(model, source, classes):
     """Make the variables of optimizer, loss and metrics, for which `fit` would trace the whole network once more."""
+    if model.losses:
+        # Layers hold the losses of their last call: after a traced one they are out of reach, so here is another.
+        model(take(source, 0, np.zeros(1, np.int64)))
     labels, probabilities = np.zeros(1, np.int32), np.full((1, classes), 1 / classes, np.float32)
     model.optimizer.build(model.trainable_variables)
     model.compute_loss(y=labels, y_pred=probabilities)
@@ -189,9 +192,9 @@ def _frozen_noise(network, stage):
 
 
 def crossentropy(label_smoothing, classes):
-    """Cross-entropy of integer labels, which label smoothing turns into distributions over the classes."""
+    """Cross-entropy per integer label, which label smoothing turns into a distribution over the classes."""
     if not label_smoothing:
-        return keras.losses.SparseCategoricalCrossentropy()
+        return keras.losses.sparse_categorical_crossentropy
 
     def smoothed_crossentropy(labels, probabilities):
         targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
