@@ -11,7 +11,8 @@ from recipes.bases.naming import named_layers
 # name, side of the images, classes; parameters and multiply-adds, exact; what the paper says of them
 NETWORKS = (
     ("googlenet", 224, 1000, 6_998_552, 1_582_671_872, "12 times fewer than AlexNet's 60M; about 1.5G"),
-    ("small_resnet", 32, 10, 269_722, 40_551_040, "ResNet-20: 0.27M"),
+    ("small_resnet", 32, 10, 680_922, 99_534_080, "as 16-2 of wide ResNets, 0.7M, with shortcuts that hold no weights"),
+    ("cifar_resnet20", 32, 10, 269_722, 40_551_040, "0.27M"),
     ("cifar_resnet32", 32, 10, 464_154, 68_862_592, "0.46M"),
     ("cifar_resnet44", 32, 10, 658_586, 97_174_144, "0.66M"),
     ("cifar_resnet56", 32, 10, 853_018, 125_485_696, "0.85M"),
@@ -100,7 +101,7 @@ def test_separable_mobilenet_is_that_of_keras():
 
 
 def test_padded_shortcuts_take_every_second_pixel_and_append_zeros():
-    network = build_network("small_resnet", weights=None, image_size=32, class_count=10).model
+    network = build_network("cifar_resnet20", weights=None, image_size=32, class_count=10).model
     last = network.get_layer("stage1_block0_second_normalization")
     last.set_weights([np.zeros(weight.shape) for weight in last.weights])  # nothing but the shortcut is left
     entry, end = network.get_layer("stage1_block0_first").input, network.get_layer("stage1_block1_first").input

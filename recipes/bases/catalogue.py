@@ -77,7 +77,7 @@ SQUEEZENET = ((r"stem_", "stem"), (r"(fire\d)_", r"\1"))
 NUMBERED_BLOCKS = ((r"stem_", "stem"), (r"(block_\d+)_", r"\1"))
 HIGHWAY = ((r"stem_", "stem"), (r"(highway\d+)_", r"\1"))
 
-CIFAR_RESNET_DEPTHS = (32, 44, 56, 110)
+CIFAR_RESNET_DEPTHS = (20, 32, 44, 56, 110)
 MOBILENET_WIDTHS = (0.25, 0.50, 0.75)
 MOBILENET_V2_WIDTHS = (0.35, 0.50, 0.75, 1.30, 1.40)
 
@@ -104,7 +104,7 @@ ROWS = (
     Base("resnet50_v2", applications.ResNet50V2, "tf", 224, 32, RESNET),
     Base("resnet101_v2", applications.ResNet101V2, "tf", 224, 32, RESNET),
     Base("resnet152_v2", applications.ResNet152V2, "tf", 224, 32, RESNET),
-    paper_row("small_resnet", networks.cifar_resnet, 32, 8, CIFAR_RESNET, weights="cifar10", depth=20),
+    paper_row("small_resnet", networks.cifar_resnet, 32, 8, CIFAR_RESNET, weights="cifar10", depth=14, width=2),
     *(
         paper_row(f"cifar_resnet{depth}", networks.cifar_resnet, 32, 8, CIFAR_RESNET, depth=depth)
         for depth in CIFAR_RESNET_DEPTHS

@@ -117,19 +117,20 @@ def squeezenet(image):
 
 
 @_network
-def cifar_resnet(image, depth):
+def cifar_resnet(image, depth, width=1):
     """The residual network for small images of He et al. 2015, "Deep residual learning for image recognition",
-    section 4.2: features `(height / 4, width / 4, 64)`.
+    section 4.2: features `(height / 4, width / 4, 64)`, or `width` times as many channels, as in Zagoruyko & Komodakis
+    2016, "Wide residual networks".
 
-    3×3 convolution to 16 channels → three stages of (`depth` - 2) / 6 basic units with 16, 32 and 64 channels, the
-    second and third stage halving height and width. Shortcuts hold no weights (option A): where the shape changes they
-    take every second pixel and append zero channels.
+    3×3 convolution to 16 channels → three stages of (`depth` - 2) / 6 basic units with 16, 32 and 64 times `width`
+    channels, the second and third stage halving height and width. Shortcuts hold no weights (option A): where the shape
+    changes they take every second pixel and append zero channels.
     """
     features = _normalized(_conv_without_bias(16, "stem_conv")(image), "stem")
     for stage, filters in enumerate((16, 32, 64)):
         for unit in range((depth - 2) // 6):
             features = layers.ResidualBottleneck(
-                filters,
+                filters * width,
                 version="v1",
                 bottleneck=False,
                 strides=2 if stage and not unit else 1,
