@@ -373,7 +373,7 @@ def test_head_layers_and_their_order():
     assert network.head == ("head_pool", "head_dense_1", "head_dense_2", "head_dropout", "probabilities")
     layers = [network.model.get_layer(name) for name in network.head]
     assert [layer.units for layer in layers[1:3]] == [7, 6] and layers[3].rate == 0.25
-    assert [layer.kernel.shape for layer in (layers[1], layers[2], layers[4])] == [(64, 7), (7, 6), (6, 5)]
+    assert [layer.kernel.shape for layer in (layers[1], layers[2], layers[4])] == [(128, 7), (7, 6), (6, 5)]
 
 
 def test_probabilities_are_float32_under_mixed_precision():
