@@ -140,11 +140,16 @@ def base_with(layer):
     return keras.Model(image, keras.layers.Conv2D(4, 3, name="second")(layer(keras.layers.Conv2D(4, 3)(image))))
 
 
-def test_a_layer_of_the_users_that_minds_training_is_not_cut_off():
-    network = build_network(base_with(Jitter(name="jitter")), image_size=16, class_count=3)
+@pytest.mark.parametrize(
+    "layer",
+    [Jitter(name="changing"), keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 1), name="changing")],
+    ids=["of the user's", "spectral normalization"],
+)
+def test_what_changes_in_training_is_not_cut_off(layer):
+    network = build_network(base_with(layer), image_size=16, class_count=3)
     for layer in network.model.layers:
         layer.trainable = layer.name == "probabilities"
-    assert "jitter" not in frozen_prefix.Prefix(network, quiet=set()).layers
+    assert "changing" not in frozen_prefix.Prefix(network, quiet=set()).layers
 
 
 def test_rows_of_code_that_may_change_die_with_the_process(cache_folder, computed):
