@@ -10,15 +10,28 @@ from recipes.checks import check_choice, check_number, check_whole, complaint, i
 from recipes.data.loading import check_options, load_sized
 from recipes.evaluation import measure
 from recipes.training.augmentation import make_augmentation
-from recipes.training.devices import PRECISIONS, dtype_policy, placement
+from recipes.training.checkpoints import Remembered
+from recipes.training.devices import PRECISIONS, dtype_policy, is_deterministic, placement
 from recipes.training.frozen_prefix import Caching
+from recipes.training.journal import Journal
 from recipes.training.optimizers import SCHEDULES, base_rate, check_optimizer
 from recipes.training.plans import make_plan
-from recipes.training.progress import Clock, say
-from recipes.training.runs import finish_run, finished_run, run_folder
+from recipes.training.progress import Clock, collector_spared, say
+from recipes.training.runs import begin_run, checkpoints_of, finish_run, run_folder
 from recipes.training.settings import check_repeatable, describe_settings, is_repeatable
-from recipes.training.stages import Training, describe_seconds, frozen_parts, run_stage
+from recipes.training.stages import (
+    Training,
+    changing_variables,
+    describe_place,
+    describe_seconds,
+    frozen_parts,
+    images_together,
+    reopen_last,
+    run_stage,
+)
 from recipes.values import Data, Result
+
+_BATCH = 32  # images
 
 
 def finetune(
@@ -33,7 +46,7 @@ def finetune(
     learning_rate: float | None = None,
     layer_ratios: tuple[float, float, float] = (1.0, 0.1, 0.01),
     layer_decay: float | None = None,
-    batch_size: int = 32,
+    batch_size: int | str = _BATCH,
     optimizer: str | Any = "adamw",
     schedule: str = "cosine",
     weight_decay: float | None = 0.01,
@@ -47,7 +60,11 @@ def finetune(
     views: int | None = None,
     refresh_views: int | None = None,
     memory_budget: int = 2**30,
+    on_nan: str = "stop",
     out: str | os.PathLike | None = None,
+    resume: str = "auto",
+    checkpoint_steps: int | None = None,
+    checkpoint_seconds: float = 60.0,
     verbose: bool = True,
 ):
     """Turn images into a classifier.
@@ -75,7 +92,7 @@ def finetune(
         learning_rate: rate of the head after warm-up. Default: that of a given Keras optimizer, else 1e-3.
         layer_ratios: rates of head, top blocks and intermediate blocks, as multiples of `learning_rate`.
         layer_decay: instead of the last two ratios, a factor from block to block downwards (0–1).
-        batch_size: images per step.
+        batch_size: images per step. `"auto"`: 32, in as many parts as it takes to fit into memory.
         optimizer: `"adamw"`, `"adam"`, `"sgd"` (Nesterov momentum 0.9), `"rmsprop"`, `"lion"`, or a Keras optimizer.
         schedule: `"cosine"` (with warm-up over a tenth of the steps), `"constant"`, or `"plateau"`, which lowers the
             rate when the validation loss stands still.
@@ -97,7 +114,13 @@ def finetune(
             kept.
         refresh_views: epochs after which the views are drawn anew; None keeps them for the stage.
         memory_budget: bytes up to which outputs of the frozen part are held in memory, rather than mapped from disk.
-        out: folder for the run: settings, report and model. The same call again brings the finished run back.
+        on_nan: what to do when the loss or a gradient is not finite any more: `"stop"`, or `"retry"` once, from the
+            last checkpoint, at a tenth of the rates.
+        out: folder for the run: settings, checkpoints, report and model. The same call again goes on where the run was
+            stopped, in whatever way, to the same end; or brings the finished run back.
+        resume: `"auto"`, or `"restart"`, which begins anew and keeps the old run in a folder within `out`.
+        checkpoint_steps: with `out`, steps from one checkpoint to the next; None goes by seconds.
+        checkpoint_seconds: seconds from one checkpoint to the next; more where saving would take over 2 % of the time.
         verbose: whether to show progress.
 
     Returns:
@@ -108,7 +131,9 @@ def finetune(
             senseless; see `recipes.load_data`. Raised before any training.
         ConnectionError: the weights are not here and cannot be fetched.
         FileExistsError: `out` holds a run with other settings.
-        FloatingPointError: the loss is not finite any more.
+        BlockingIOError: `out` is in use by another process.
+        FloatingPointError: the loss or a gradient is not finite any more; the last checkpoint stays.
+        MemoryError: a step does not fit into memory; says what to set.
 
     Example:
         >>> import recipes
@@ -120,15 +145,22 @@ def finetune(
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
         (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay).
     """
-    ignored = ("cache", "memory_budget", "out", "verbose")  # they decide nothing that comes out
+    # They decide nothing that comes out.
+    ignored = ("cache", "memory_budget", "out", "resume", "checkpoint_steps", "checkpoint_seconds", "verbose")
     settings, where = describe_settings(locals(), ignored), "finetune"
     if out is not None:
         check_repeatable(settings, where)
     _check(batch_size, dropout, label_smoothing, patience, precision, schedule, weight_decay, layer_decay, seed, where)
     check_optimizer(optimizer, where)
+    check_choice(where, "on_nan", on_nan, ("stop", "retry"))
+    check_choice(where, "resume", resume, ("auto", "restart"))
+    if checkpoint_steps is not None:
+        check_whole(where, "checkpoint_steps", checkpoint_steps)
+    check_number(where, "checkpoint_seconds", checkpoint_seconds)
     _check_caching(cache, views, refresh_views, memory_budget, augmentation, where)
     check_base(base, weights, image_size, where)
     augment = make_augmentation(augmentation, seed, where)
+    is_parted, batch_size = batch_size == "auto", _BATCH if batch_size == "auto" else batch_size
     training = Training(
         batch_size,
         optimizer,
@@ -140,8 +172,11 @@ def finetune(
         seed,
         verbose,
         where,
+        precision,
         Caching(cache, views, refresh_views, memory_budget),
         settings["augmentation"] if is_repeatable(settings["augmentation"]) else None,
+        on_nan,
+        is_parted,
     )
     plan_of = functools.partial(
         make_plan,
@@ -156,18 +191,23 @@ def finetune(
         _check_given_plan(epochs, learning_rate, layer_decay, where)
     plan_of(pretrained=weights is not None)  # complains now about what would otherwise fail after the data is read
     clock = Clock()
-    with run_folder(out, where) as folder:
+    with run_folder(out, where) as folder, collector_spared():
         data = _open(data, base, weights, image_size, where)
         if schedule == "plateau" and not len(data.valid):
             mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
             raise ValueError(complaint(where, 'schedule="plateau" needs validation images', repr(data), mend))
         settings["data_fingerprint"] = data.fingerprint
-        finished = finished_run(folder, settings, where)
+        finished = begin_run(folder, settings, resume, where)
         if finished is not None:
             say(verbose, f"The run in {folder} is complete.")
             return dataclasses.replace(finished, data=data)
         clock.lap("data")
-        with placement().scope(), dtype_policy(precision):
+        strategy = placement()
+        if is_parted and strategy.num_replicas_in_sync > 1:
+            mend = "Pass a number, the images that all devices take together."
+            received = f"{strategy.num_replicas_in_sync} devices"
+            raise ValueError(complaint(where, 'batch_size="auto" is for one device', received, mend))
+        with strategy.scope(), dtype_policy(precision):
             network = build_network(
                 base,
                 weights=weights,
@@ -181,14 +221,24 @@ def finetune(
             )
             clock.lap("building")
             stages = plan_of(pretrained=network.pretrained)
-            parts = frozen_parts(network, data, stages, training)
-            curves = _train(network, data, stages, training, parts, {"decoding": clock.laps["data"]})
+            checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
+            variables = changing_variables(network, stages, training)
+            journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds)
+            if journal.restore():
+                say(verbose, f"The run in {folder} goes on: {describe_place(journal, stages)}.")
+            parts = frozen_parts(network, data, stages, training, journal.decided)
+            _train(network, data, stages, training, parts, journal, {"decoding": clock.laps["data"]})
             # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
             network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         clock.lap("training")
-        result = _measured(network.model, data, batch_size, parts)
+        result = _measured(network.model, data, images_together(training, journal), parts)
         clock.lap("measuring")
-        extras = {"curves": curves, "settings": settings, "seconds": clock.laps}
+        extras = {
+            "curves": journal.curves,
+            "settings": settings,
+            "seconds": clock.laps,
+            "is_repeatable": is_deterministic(),
+        }
         result = dataclasses.replace(result, report=dataclasses.replace(result.report, **extras))
         if folder is not None:
             finish_run(folder, result)
@@ -196,7 +246,8 @@ def finetune(
 
 
 def _check(batch_size, dropout, label_smoothing, patience, precision, schedule, weight_decay, layer_decay, seed, where):
-    check_whole(where, "batch_size", batch_size)
+    if batch_size != "auto":
+        check_whole(where, "batch_size", batch_size)
     check_number(where, "dropout", dropout, most=0.99)
     check_number(where, "label_smoothing", label_smoothing, most=0.99)
     if patience is not None:
@@ -256,16 +307,19 @@ def _open(data, base, weights, image_size, where):
     return load_sized(source, choose_size, where, **options)
 
 
-def _train(network, data, stages, training, parts, before):
-    """Run the stages; per-epoch lists over all of them. `before` are the seconds spent on the first one so far."""
-    curves, best = {"stage": []}, None
-    for number, stage in enumerate(stages):
-        history, best, seconds = run_stage(network, data, stage, training, number, best, parts)
-        say(training.verbose, describe_seconds(stage, (before if not number else {}) | seconds))
-        for name, values in history.items():
-            curves.setdefault(name, []).extend(float(value) for value in values)
-        curves["stage"].extend([stage.name] * len(history["loss"]))
-    return curves
+def _train(network, data, stages, training, parts, journal, before):
+    """Run the stages that are left. `before` are the seconds spent on the first one so far."""
+    if journal.stage == len(stages):
+        reopen_last(network, stages, training, parts)
+    try:
+        for number, stage in list(enumerate(stages))[journal.stage :]:
+            seconds = run_stage(network, data, stage, training, number, parts, journal)
+            say(training.verbose, describe_seconds(stage, (before if not number else {}) | seconds))
+    except (KeyboardInterrupt, SystemExit):
+        if journal.is_kept:
+            place = describe_place(journal, stages)
+            say(training.verbose, f"Stopped. The same call goes on from here: {place}.")
+        raise
 
 
 def _measured(model, data, batch_size, parts):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,12 @@ class Stage:
         epochs: most epochs; early stopping may end the stage sooner.
         learning_rate: base rate, reached after warm-up. A group's rate is this times its ratio.
         head: ratio for the layers on top of the base. 0 freezes a group.
-        top: ratio for the last third of the base's blocks, counted from the output, rounded up.
-        intermediate: ratio for the middle third of the blocks.
-        early: ratio for the first third of the blocks.
+        top: ratio for the blocks of the base that are nearest to the output.
+        intermediate: ratio for the upper half of the blocks below those, rounded up.
+        early: ratio for all other blocks.
         layer_decay: instead of the three ratios above: each block's ratio is this factor times that of the block
             above it, and the topmost block's is this factor times `head` (0–1).
+        top_blocks: number of blocks that `top` is for. Default: a third of them, rounded up.
 
     Example:
         >>> import recipes
@@ -104,6 +106,7 @@ class Stage:
     intermediate: float = 0.0
     early: float = 0.0
     layer_decay: float | None = None
+    top_blocks: int | None = None
 
     def __post_init__(self):
         where = f"Stage {self.name!r}"
@@ -111,11 +114,13 @@ class Stage:
         check_number(where, "learning_rate", self.learning_rate, above=True)
         for field in ("head", "top", "intermediate", "early"):
             check_number(where, field, getattr(self, field))
+        if self.top_blocks is not None:
+            check_whole(where, "top_blocks", self.top_blocks)
         if self.layer_decay is not None:
             check_number(where, "layer_decay", self.layer_decay, most=1.0, above=True)
-            if self.top or self.intermediate or self.early:
-                rule = "layer_decay replaces the ratios top, intermediate and early"
-                raise ValueError(complaint(where, rule, "both", "Set either layer_decay or the three ratios."))
+            if self.top or self.intermediate or self.early or self.top_blocks:
+                rule = "layer_decay replaces top, intermediate, early and top_blocks"
+                raise ValueError(complaint(where, rule, "both", "Set either layer_decay or the others."))
             check_number(where, "head, which layer_decay starts from,", self.head, above=True)
         elif not (self.head or self.top or self.intermediate or self.early):
             raise ValueError(complaint(where, "something must train", "ratios that are all 0", "Set head=1.0, say."))
@@ -124,8 +129,10 @@ class Stage:
         """The ratio of each of `blocks` blocks, from the input to the output."""
         if self.layer_decay is not None:
             return tuple(self.head * self.layer_decay ** (blocks - index) for index in range(blocks))
-        thirds = (self.top, self.intermediate, self.early)
-        return tuple(thirds[3 * (blocks - 1 - index) // blocks] for index in range(blocks))
+        top = min(blocks, self.top_blocks or math.ceil(blocks / 3))
+        intermediate = math.ceil((blocks - top) / 2)
+        early = blocks - top - intermediate
+        return (self.early,) * early + (self.intermediate,) * intermediate + (self.top,) * top
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +167,8 @@ class Report:
         cost: `parameters`, `trainable_parameters` (of the last stage), `weight_bytes`.
         settings: every argument of the run.
         versions: of Python and of the packages that matter.
-        seconds: wall seconds by part of the run.
+        seconds: wall seconds by part of the run, since it was last resumed.
+        is_repeatable: whether the same call would give the same bits on this hardware; None where nothing was trained.
     """
 
     scores: dict[str, float]
@@ -175,6 +183,7 @@ class Report:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    is_repeatable: bool | None = None
 
     def __repr__(self):
         from recipes.reporting.tables import report_table

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -166,7 +167,7 @@ def test_none_is_null(run, base_file, photos, tmp_path, spelling, monkeypatch):
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["weights"] is None
 
 
-def test_interrupted_it_ends_with_130_and_leaves_nothing(base_file, photos, tmp_path):
+def test_interrupted_it_ends_with_130_and_says_how_to_go_on(base_file, photos, tmp_path):
     words = ["finetune", "--base", base_file, "--data", photos, "--epochs", "10000", "--patience", "None"]
     out, environment = tmp_path / "run", {**os.environ, "PYTHONUNBUFFERED": "1"}
     environment.pop("TF_CPP_MIN_LOG_LEVEL")
@@ -182,8 +183,9 @@ def test_interrupted_it_ends_with_130_and_leaves_nothing(base_file, photos, tmp_
             break
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    _, error = process.communicate(timeout=60)
+    said, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert error == "recipes finetune: interrupted.\n"
     assert time.monotonic() - began < 60
-    assert not out.exists()
+    assert re.search(r"Stopped\. The same call goes on from here: stage 'head', epoch \d+, after step \d+\.\n$", said)
+    assert {path.name for path in out.iterdir()} == {"settings.json", "checkpoints"}

@@ -101,14 +101,43 @@ def test_arguments_may_be_named():
     assert build_network(keras.Model(image, named), image_size=8, class_count=3).model(images).shape == (2, 3)
 
 
-def test_weights_are_read_at_every_call():
+def test_what_trains_is_read_at_every_call():
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(image)))
     images = tf.constant(random_images(np.random.default_rng(0), 2, 8))
-    run = tf.function(folded(model))
+    model.layers[2].trainable = False
+    run = tf.function(folded(model, is_trained=True))
     before = run(images).numpy()
     model.layers[1].kernel.assign(model.layers[1].kernel * 2)
     np.testing.assert_allclose(run(images), 2 * before, rtol=1e-5)
+
+
+def test_in_training_only_what_is_frozen_is_folded():
+    """Same outputs, gradients and moving statistics as the model itself."""
+    random = np.random.default_rng(0)
+    image = keras.Input((9, 9, 3))
+    x = keras.layers.BatchNormalization(name="frozen")(keras.layers.Conv2D(4, 3, name="first")(image))
+    x = keras.layers.ReLU()(x)
+    x = keras.layers.BatchNormalization(name="training")(
+        keras.layers.DepthwiseConv2D(3, use_bias=False, name="second")(x)
+    )
+    model = with_statistics(keras.Model(image, x), random)
+    model.get_layer("frozen").trainable = False
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    images = tf.constant(random.normal(size=(4, 9, 9, 3)), "float32")
+    weights, given = tf.constant(random.normal(size=(4, 5, 5, 4)), "float32"), []
+    for one, run in ((model, folded(model, is_trained=True)), (copy, lambda x, training: copy(x, training=training))):
+        with tf.GradientTape() as tape:
+            outputs = run(images, True)
+            loss = tf.reduce_sum((outputs * weights) ** 2)
+        given.append([outputs, *tape.gradient(loss, [weight.value for weight in one.trainable_weights])])
+        given[-1].extend(one.non_trainable_weights)
+    for ours, expected in zip(*given, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    graph = tf.function(lambda x: folded(model, is_trained=True)(x, True), autograph=False)
+    kinds = [operation.type for operation in graph.get_concrete_function(images).graph.get_operations()]
+    assert kinds.count("FusedBatchNormV3") == 1
 
 
 @pytest.mark.parametrize(

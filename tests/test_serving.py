@@ -13,6 +13,7 @@ from cases import random_images, tiny_base
 from PIL import Image
 
 import recipes
+from recipes.locks import lock
 
 SERVE = """
 import json, sys
@@ -107,6 +108,17 @@ def test_an_interrupted_export_leaves_nothing(classifier, tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         classifier.export(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_exports_left_is_cleared_and_what_others_are_writing_is_not(classifier, tmp_path):
+    for name in (".export-dead", ".export-alive"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").write_text("half")
+    held = os.open(tmp_path / ".export-alive", os.O_RDONLY)
+    lock(held, "exclusive")
+    classifier.export(tmp_path)
+    os.close(held)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".export-alive", "1"]
 
 
 def test_saved_classifiers_and_bare_models_export_too(classifier, photo_data, tmp_path):

@@ -1,4 +1,4 @@
-"""BatchNormalization made part of the convolution before it, for running a network without training it."""
+"""BatchNormalization that does not train made part of the convolution before it, which may."""
 
 import keras
 
@@ -7,42 +7,45 @@ from recipes.bases.flattening import accepted, call_arguments, needed, ordered_c
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-def folded(model):
-    """A function that gives what `model(images, training=False)` gives, up to rounding, in fewer operations.
+def folded(model, is_trained=False):
+    """A function that gives what `model(images)` gives, up to rounding, in fewer operations.
 
     Where a BatchNormalization follows a convolution, the convolution's kernel is multiplied by the factors per channel
-    and its bias takes the offsets: one pass over the outputs instead of three. The weights are read at every call.
+    and its bias takes the offsets: one pass over the outputs instead of three. What is folded is read now.
 
     Args:
         model: flat functional model with one input and one output.
+        is_trained: whether the function also runs in training. Then only BatchNormalization that is frozen now is
+            folded; the convolutions' weights are read at every call, and gradients reach them through the product.
 
     Returns:
-        function of a tensor `(batch, …)` of any type.
+        function of a tensor `(batch, …)` of any type and, optionally, `training`.
     """
     config = model.get_config()
     operations = {operation.name: operation for operation in model.operations}
     calls = list(ordered_calls(config))
     (source,), (target,) = references(config["input_layers"]), references(config["output_layers"])
-    folds = _folds(operations, calls, target)
+    folds = _folds(operations, calls, target, is_trained)
     absorbed = {normalization.name for normalization in folds.values()}
+    pairs = {name: _pair(operations[name], normalization, is_trained) for name, normalization in folds.items()}
 
-    def run(images):
+    def run(images, training=False):
         tensors = {source: keras.ops.cast(images, model.input.dtype)}
         for name, index, node in calls:
             args, kwargs = call_arguments(operations[name], node, tensors)
-            if name in folds:
-                outputs = _convolve(operations[name], folds[name], *args)
+            if name in pairs:
+                outputs = pairs[name](*args)
             elif name in absorbed:
                 (outputs,) = args
             else:
-                outputs = operations[name](*args, **accepted(operations[name], kwargs | {"training": False}))
+                outputs = operations[name](*args, **accepted(operations[name], kwargs | {"training": training}))
             tensors.update({(name, index, place): x for place, x in enumerate(keras.tree.flatten(outputs))})
         return tensors[target]
 
     return run
 
 
-def _folds(operations, calls, target):
+def _folds(operations, calls, target, is_trained):
     """`{name of a convolution: the BatchNormalization that is all that follows it}`."""
     uses, made = {}, {}
     for name, _, node in calls:
@@ -55,7 +58,9 @@ def _folds(operations, calls, target):
         layer, normalization = operations[name], operations.get(users[0])
         # A subclass may compute anything.
         is_pair = type(layer) in CONVOLUTIONS and type(normalization) is keras.layers.BatchNormalization
-        if is_pair and len(users) == made[name] == made[normalization.name] == 1 and _is_plain(layer, normalization):
+        if not is_pair or (is_trained and normalization.trainable):
+            continue
+        if len(users) == made[name] == made[normalization.name] == 1 and _is_plain(layer, normalization):
             folds[name] = normalization
     return folds
 
@@ -63,24 +68,38 @@ def _folds(operations, calls, target):
 def _is_plain(convolution, normalization):
     is_last = convolution.data_format == "channels_last" and normalization.axis in (-1, 3)
     is_exact = convolution.dtype_policy.name == normalization.dtype_policy.name == "float32"
-    return is_last and is_exact and convolution.activation is keras.activations.linear
+    is_bare = convolution.activity_regularizer is None and normalization.activity_regularizer is None
+    return is_last and is_exact and is_bare and convolution.activation is keras.activations.linear
 
 
-def _convolve(convolution, normalization, images):
+def _pair(convolution, normalization, is_trained):
+    """A function of images to what both layers make of them."""
     factors = keras.ops.rsqrt(normalization.moving_variance + normalization.epsilon)
     if normalization.gamma is not None:
         factors = factors * normalization.gamma
-    offsets = (0 if convolution.bias is None else convolution.bias) - normalization.moving_mean
-    offsets = offsets * factors + (0 if normalization.beta is None else normalization.beta)
+    offsets = -normalization.moving_mean * factors
+    if normalization.beta is not None:
+        offsets = offsets + normalization.beta
     is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
-    shape = (1, 1, -1, convolution.depth_multiplier) if is_depthwise else (1, 1, 1, -1)
     convolve = keras.ops.depthwise_conv if is_depthwise else keras.ops.conv
-    outputs = convolve(
-        keras.ops.cast(images, convolution.compute_dtype),
-        convolution.kernel * keras.ops.reshape(factors, shape),
-        strides=convolution.strides,
-        padding=convolution.padding,
-        data_format="channels_last",
-        dilation_rate=convolution.dilation_rate,
-    )
-    return keras.ops.add(outputs, offsets)
+    by_kernel = keras.ops.reshape(factors, (1, 1, -1, convolution.depth_multiplier) if is_depthwise else (1, 1, 1, -1))
+
+    def product():
+        shift = offsets if convolution.bias is None else offsets + convolution.bias * factors
+        return convolution.kernel * by_kernel, shift
+
+    fixed = None if is_trained else product()
+
+    def run(images):
+        kernel, shift = fixed or product()
+        outputs = convolve(
+            keras.ops.cast(images, convolution.compute_dtype),
+            kernel,
+            strides=convolution.strides,
+            padding=convolution.padding,
+            data_format="channels_last",
+            dilation_rate=convolution.dilation_rate,
+        )
+        return keras.ops.add(outputs, shift)
+
+    return run

@@ -4,7 +4,6 @@ import collections
 import concurrent.futures
 import itertools
 import os
-import time
 import weakref
 
 import numpy as np
@@ -21,7 +20,7 @@ _CHANGING = min(16, os.cpu_count() or 1)
 _AHEAD = 2  # batches
 
 
-def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas=1):
+def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas=1, start=0):
     """All batches of all epochs, in an order that depends on nothing but the seed and the number of the epoch.
 
     The last batch of an epoch may be smaller; no image is left out. The caller keeps `source` alive.
@@ -34,6 +33,7 @@ def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas
         seed: whole number.
         augment: None, or a function of (float32 images, int64 pair that seeds this batch) that gives float32 images.
         replicas: devices that share a batch; see `_fetch`.
+        start: number of the first batch; those before it are not made.
 
     Returns:
         `tf.data.Dataset` of (images, labels[, weights]): uint8 `(batch, height, width, channels)`, or float32 when
@@ -47,7 +47,7 @@ def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
     fetch = _fetch(source, replicas, is_training=True)
-    orders = tf.data.Dataset.range(epochs).flat_map(epoch_of_batches).enumerate()
+    orders = tf.data.Dataset.range(epochs).flat_map(epoch_of_batches).enumerate().skip(start)
     batches = orders.map(lambda number, picks: (number, fetch(number // steps, picks)), num_parallel_calls=_FETCHING)
     if augment is None:
         return _finish(batches.map(lambda _, batch: batch))
@@ -71,7 +71,7 @@ def ordered_batches(source, batch_size, replicas=1):
     return _finish(picks.map(lambda picks: fetch(0, picks), num_parallel_calls=_FETCHING))
 
 
-def predict_split(model, source, batch_size, run=None, callbacks=()):
+def predict_split(model, source, batch_size, run=None, between=None):
     """Probabilities of every image of a Split, or of the rows that stand for them, `(images, classes)`.
 
     Args:
@@ -79,28 +79,25 @@ def predict_split(model, source, batch_size, run=None, callbacks=()):
         source: as in `training_batches`.
         batch_size: images per step.
         run: from `compiled`; None lets Keras trace the model, which it does twice when the last batch is smaller.
-        callbacks: told of the end of each batch.
+        between: called after each batch, or None; not where several devices share.
     """
-    batches = ordered_batches(source, batch_size, replicas_of(model))
     if run is None:
-        return model.predict(batches, verbose=0, callbacks=list(callbacks))[: len(source)]
+        batches = ordered_batches(source, batch_size, replicas_of(model))
+        return model.predict(batches, verbose=0)[: len(source)]
     parts = []
-    for number, (rows, _) in enumerate(batches):
-        parts.append(run(rows).numpy())
-        for callback in callbacks:
-            callback.on_predict_batch_end(number)
+    rows, places = (source.store, source.rows) if isinstance(source, Split) else source.view(0)
+    for _, batch in ordered_rows(rows, places, range(len(source)), batch_size):
+        parts.append(run(batch).numpy())
+        if between is not None:
+            between()
     return np.concatenate(parts)
 
 
-def compiled(model, source):
-    """A function of batches of `source`, of any size, to what `model` predicts; None where several devices share."""
-    if replicas_of(model) > 1:
-        return None
+def compiled(run, source):
+    """A compiled function of batches of `source`, of any size, to what `run(rows, training)` predicts."""
     shape, dtype = _form(source)
     # AutoGraph would read through all layers for nothing, which takes longer than tracing them.
-    return tf.function(
-        lambda rows: model(rows, training=False), [tf.TensorSpec((None, *shape), dtype)], autograph=False
-    )
+    return tf.function(lambda rows: run(rows, False), [tf.TensorSpec((None, *shape), dtype)], autograph=False)
 
 
 def ordered_rows(rows, places, picks, batch_size, change=None, seeds=None):
@@ -146,29 +143,6 @@ def change_each(augment):
         )
 
     return tf.function(change, reduce_retracing=True)
-
-
-def watched(batches, waits):
-    """The same batches; the seconds that whoever takes them waits for each are appended to the list `waits`."""
-
-    def asked():
-        return np.float64(time.perf_counter())
-
-    def given(since):
-        waits.append(time.perf_counter() - since)
-        return np.float64(since)
-
-    # Zipped datasets are asked in turn: the first for the time, before the second for the batch.
-    ticks = tf.data.Dataset.range(2**62).map(lambda _: tf.numpy_function(asked, [], tf.float64))
-    pairs = tf.data.Dataset.zip(ticks, batches)
-
-    def pass_on(since, batch):
-        with tf.control_dependencies([tf.numpy_function(given, [since], tf.float64)]):
-            return tf.nest.map_structure(tf.identity, batch)
-
-    options = tf.data.Options()
-    options.experimental_optimization.inject_prefetch = False  # it would ask ahead of whoever takes the batches
-    return pairs.map(pass_on).with_options(options)
 
 
 def steps_per_epoch(source, batch_size):

@@ -10,10 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # Windows has none: there, two runs at a time should have a cache folder each
-    fcntl = None
+from recipes.locks import lock
 
 ROWS, INDEX, INFO, LOCK, IN_USE = "rows.bin", "index.bin", "info.json", "lock", "in_use"
 DIGEST = 16  # bytes
@@ -68,8 +65,8 @@ class RowCache:
 
     def append(self, digests, rows):
         """Add a row for each digest that has none yet."""
-        with open(self.folder / LOCK, "w", encoding="utf-8") as lock:
-            _lock(lock, "exclusive")
+        with open(self.folder / LOCK, "w", encoding="utf-8") as file:
+            lock(file, "exclusive")
             self._take_in()
             fresh = self.missing(digests)
             if fresh:
@@ -118,22 +115,10 @@ def _share(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # it is being removed at this moment
             file = open(folder / IN_USE, "a", encoding="utf-8")  # noqa: SIM115 (closed with the cache)
-            _lock(file, "shared")
+            lock(file, "shared")
             if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / IN_USE)):
                 return file
             file.close()
-
-
-def _lock(file, kind):
-    """Hold a file until it is closed; False where someone else holds it and `kind` is `"at once"`."""
-    if fcntl is None:
-        return True
-    kinds = {"shared": fcntl.LOCK_SH, "exclusive": fcntl.LOCK_EX, "at once": fcntl.LOCK_EX | fcntl.LOCK_NB}
-    try:
-        fcntl.flock(file, kinds[kind])
-    except BlockingIOError:
-        return False
-    return True
 
 
 def cache_folder():
@@ -189,7 +174,7 @@ def make_room(needed=0):
 def remove_cache(folder):
     """Take a cache away unless it is open somewhere; whether it is gone."""
     with contextlib.suppress(FileNotFoundError), open(folder / IN_USE, "a", encoding="utf-8") as file:
-        if not _lock(file, "at once"):
+        if not lock(file, "at once"):
             return False
         shutil.rmtree(folder, ignore_errors=True)
     return not (folder / INFO).exists()

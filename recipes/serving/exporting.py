@@ -9,9 +9,12 @@ from typing import Any
 import keras
 
 from recipes.checks import complaint
+from recipes.locks import lock
 from recipes.saving import open_classifier, writable_folder
 from recipes.serving.parity import check_parity
 from recipes.serving.signatures import bytes_signature, pixels_signature
+
+_TEMPORARY = ".export-"
 
 
 def export(model: str | Any, folder: str | os.PathLike):
@@ -45,7 +48,10 @@ def export(model: str | Any, folder: str | os.PathLike):
     where = "export"
     result = open_classifier(model, where)
     folder = writable_folder(folder, where)
-    temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+    _clear_leftovers(folder)
+    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+    held = os.open(temporary, os.O_RDONLY)
+    lock(held, "exclusive")
     try:
         _write(result, temporary)
         check_parity(result, temporary, where)
@@ -54,6 +60,16 @@ def export(model: str | Any, folder: str | os.PathLike):
         return _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(held)
+
+
+def _clear_leftovers(folder):
+    """Remove what exports that were killed have left: nobody holds it any more."""
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        descriptor = os.open(leftover, os.O_RDONLY)
+        if lock(descriptor, "at once"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _write(result, folder):

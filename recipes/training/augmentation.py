@@ -33,13 +33,20 @@ def make_augmentation(augmentation, seed, where):
 
 
 def _from_layer(layer, seed):
-    """Keras' random layers draw from a state of their own: a copy is used, one batch after the other."""
+    """Keras' random layers draw from a state of their own: a copy is used, one batch after the other, and its state set
+    by each batch's seed, so that a batch is the same whatever came before it.
+    """
     config = layer.get_config()
     seed_config(config, seed, layer.name)
     with tf.device("CPU"):
         copy = type(layer).from_config(config)
+    weights = {id(weight) for weight in copy.weights}
+    states = [variable for variable in copy.variables if id(variable) not in weights]
 
-    def augment(images, _):
+    def augment(images, pair):
+        for number, state in enumerate(states):
+            drawn = tf.random.stateless_uniform(state.shape, pair + seed + number, 0, 2**31 - 1, tf.int32)
+            state.assign(tf.cast(drawn, state.dtype))
         return copy(images, training=True)
 
     augment.has_state = True

@@ -49,3 +49,8 @@ def _fastest():
     gpus = tf.config.list_physical_devices("GPU")
     capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
     return "mixed_float16" if gpus and min(capabilities) >= (7, 0) else "float32"
+
+
+def is_deterministic():
+    """Whether the same run gives the same bits again: so on a CPU, whose kernels add in one order."""
+    return not tf.config.list_logical_devices("GPU")

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from recipes.bases import cut_tensor, folded, multiply_adds, split_at
 from recipes.data import decoding
-from recipes.data.batches import change_each, compiled, gather, ordered_rows, predict_split
+from recipes.data.batches import change_each, compiled, gather, ordered_rows, predict_split, replicas_of
 from recipes.data.row_cache import RowCache, cache_folder, cache_limit, make_room
 
 VERSION = 2  # of what is kept: count on when the same recipe gives other rows
@@ -61,7 +62,7 @@ class Prefix:
     def __init__(self, network, quiet):
         model = network.model
         self.network = network
-        self.tensor = cut_tensor(model, lambda name: _is_fixed(model, name, quiet))
+        self.tensor = cut_tensor(model, lambda name: is_fixed(model, name, quiet))
         self.frozen = self.rest = None
         if self.tensor is not None:
             self.frozen, self.rest = split_at(model, self.tensor)
@@ -103,7 +104,7 @@ class Prefix:
         return content.hexdigest()
 
 
-def _is_fixed(model, name, quiet):
+def is_fixed(model, name, quiet):
     """Whether an operation does the same in training, step after step, as at inference."""
     layer = next((layer for layer in model.layers if layer.name == name), None)
     if layer is None:
@@ -278,10 +279,12 @@ class Prepared:
     """What a stage trains, and on what: the rest of a network on rows, or the whole of it on images."""
 
     model: keras.Model
+    run: Callable  # of (rows, training): what the model computes
     train: object
     valid: object
-    run: object  # from `compiled`
-    line: str
+    predict: Callable | None  # from `compiled`; None where several devices share
+    augment: Callable | None = None  # of the rows, in every epoch anew
+    line: str = ""
 
 
 class FrozenParts:
@@ -296,27 +299,29 @@ class FrozenParts:
         augment: as in `training_batches`, or None.
         description: JSON-able description of the augmentation, None where there is none that another process could use.
         seed: of the run.
+        decided: by the number of a stage, as text, whether its frozen part runs once, where that is decided already.
     """
 
-    def __init__(self, network, data, stages, free, caching, augment, description, seed):
+    def __init__(self, network, data, stages, free, caching, augment, description, seed, decided=None):
         self._network, self._data, self._stages = network, data, stages
         self._caching, self._augment, self._description, self._seed = caching, augment, description, seed
         self._prefixes, self._features, self._last = [], {}, None
-        self._decided, self._digests = {}, {}  # by the number of the stage
+        self.decided, self._digests = {} if decided is None else decided, {}
         for stage in stages if self._is_possible() else ():
             free(network, stage)
             self._prefixes.append(Prefix(network, frozen_layers(network, stage)))
 
     def _is_possible(self):
-        is_alone = self._network.model.distribute_strategy.num_replicas_in_sync == 1
+        is_alone = replicas_of(self._network.model) == 1
         is_live = self._augment is not None and self._caching.views is None
         return self._caching.mode is not False and is_alone and not is_live
 
     def prepare(self, number):
-        """Prepared for a stage; None where the images are taken."""
+        """Prepared for a stage."""
         self._last = None
         if not self._prefixes or not self._pays(number):
-            return None
+            self._last = self._whole()
+            return self._last
         self._digests = {
             later: prefix.digest() for later, prefix in enumerate(self._prefixes) if later >= number and prefix.rest
         }
@@ -327,27 +332,43 @@ class FrozenParts:
         if len(valid):
             valid.view(0)
         rest = self._prefixes[number].rest
-        self._last = Prepared(rest, train, valid, compiled(rest, valid), line)
+        run = folded(rest, is_trained=True)
+        self._last = Prepared(rest, run, train, valid, compiled(run, valid), line=line)
         return self._last
 
+    def _whole(self):
+        """Prepared for training the network on the images as they are."""
+        model, data = self._network.model, self._data
+
+        def run(rows, training):
+            return model(rows, training=training)
+
+        if replicas_of(model) > 1:
+            return Prepared(model, run, data.train, data.valid, None, self._augment)
+        if self._caching.mode is not False:
+            run = folded(model, is_trained=True)
+        return Prepared(model, run, data.train, data.valid, compiled(run, data.valid), self._augment)
+
     def predict(self, name, batch_size):
-        """Probabilities of a split after the last stage; None where that took images, or its rows would not fit."""
+        """Probabilities of a split after the last stage; None where there was none, or its rows would not fit."""
+        number = len(self._stages) - 1
         if self._last is None:
             return None
-        number = len(self._stages) - 1
+        if not self._prefixes or not self._pays(number):
+            return predict_split(self._last.model, getattr(self._data, name), batch_size, self._last.predict)
         size = self._estimate(number)[2] + self._prefixes[number].row_bytes * len(getattr(self._data, name))
         if name == "test" and not _fits(size):
             return None
-        return predict_split(self._last.model, self._rows(number, name), batch_size, self._last.run)
+        return predict_split(self._last.model, self._rows(number, name), batch_size, self._last.predict)
 
     def _estimate(self, number):
         prefix, stage = self._prefixes[number], self._stages[number]
         return estimate(prefix, self._data, stage, self._caching, self._augment is not None)
 
     def _pays(self, number):
-        if number not in self._decided:  # once for all: free space may change
-            self._decided[number] = self._prefixes[number].rest is not None and self._is_worth_it(number)
-        return self._decided[number]
+        if str(number) not in self.decided:  # once for all: free space may change
+            self.decided[str(number)] = self._prefixes[number].rest is not None and self._is_worth_it(number)
+        return self.decided[str(number)]
 
     def _is_worth_it(self, number):
         is_asked = self._caching.mode is True or (self._augment is not None and self._caching.views is not None)

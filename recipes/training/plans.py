@@ -44,7 +44,7 @@ def _given(plan, where):
     try:
         stages = tuple(Stage(**stage) if isinstance(stage, dict) else stage for stage in stages)
     except TypeError as error:
-        mend = "Its fields are name, epochs, learning_rate, head, top, intermediate, early and layer_decay."
+        mend = "Its fields are name, epochs, learning_rate, head, top, intermediate, early, layer_decay and top_blocks."
         raise TypeError(complaint(where, "a stage of the plan has a wrong field", str(error), mend)) from error
     wrong = next((stage for stage in stages if not isinstance(stage, Stage)), None)
     if not stages or wrong is not None:

@@ -1,7 +1,26 @@
 """What a run shows while it works, and how long its parts take."""
 
+import contextlib
+import gc
 import sys
 import time
+
+import keras
+
+
+@contextlib.contextmanager
+def collector_spared():
+    """Within, the garbage collector leaves alone what is there already: the objects of TensorFlow and Keras, which it
+    would go through again and again while a network is built and traced.
+    """
+    if gc.get_freeze_count():  # someone else has seen to it
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class Clock:
@@ -24,8 +43,33 @@ def say(verbose, line):
         sys.stdout.flush()
 
 
-def fit_verbosity(verbose):
-    """Keras' `verbose`: its bar on a terminal and in notebooks, one line an epoch in a log."""
-    if not verbose:
-        return 0
-    return 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
+class EpochLine:
+    """A bar that fills in the course of an epoch, on a terminal and in notebooks; one line at its end in a log.
+
+    Args:
+        standing: Standing at the start.
+        steps: in an epoch.
+        epochs: in the stage, at most.
+        verbose: whether to show anything.
+    """
+
+    def __init__(self, standing, steps, epochs, verbose):
+        self._title = f"Epoch {standing.epoch + 1}/{epochs}"
+        self._verbose, self._bar, self._start = verbose, None, time.monotonic()
+        if verbose and (sys.stdout.isatty() or "ipykernel" in sys.modules):
+            say(verbose, self._title)
+            self._bar = keras.utils.Progbar(steps, stateful_metrics=["accuracy", "loss"])
+
+    def show(self, standing):
+        """Bring the bar up to a step."""
+        if self._bar is not None:
+            self._bar.update(standing.step, list(standing.running().items()), finalize=False)
+
+    def end(self, standing):
+        """Show the scores of the epoch that has ended."""
+        scores = [(name, values[-1]) for name, values in standing.history.items()]
+        if self._bar is not None:
+            self._bar.update(self._bar.target, scores, finalize=True)
+            return
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in scores)
+        say(self._verbose, f"{self._title}: {listed} ({time.monotonic() - self._start:.1f} s)")

@@ -54,7 +54,8 @@ def _describe(value):
         weights = b"".join(np.ascontiguousarray(weight).tobytes() for weight in value.get_weights())
         # Keras numbers layers on: the same code gives other names the second time.
         form = re.sub(r'_\d+"|"shared_object_id": \d+', '"', value.to_json())
-        return f"{type(value).__name__} {value.name} {_digest(form.encode() + weights)}"
+        name = re.sub(r"_\d+$", "", value.name)
+        return f"{type(value).__name__} {name} {_digest(form.encode() + weights)}"
     if isinstance(value, (keras.layers.Layer, keras.optimizers.Optimizer)):
         return {"class": type(value).__name__, **_describe(value.get_config())}
     if dataclasses.is_dataclass(value) and hasattr(value, "learning_rate"):

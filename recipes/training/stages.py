@@ -1,21 +1,26 @@
-"""Running one stage: set what trains, compile, fit, bring the best weights back."""
+"""Running one stage: set what trains, run what is frozen once, train the rest, bring the best weights back."""
 
 import contextlib
 import dataclasses
+import functools
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from recipes.checks import complaint
-from recipes.data.batches import compiled, replicas_of, steps_per_epoch, take, training_batches, watched
-from recipes.training.callbacks import KeepBest, StopOnInterrupt, StopOnNaN, Validate
-from recipes.training.frozen_prefix import DROPOUTS, Caching, FrozenParts, Prepared, frozen_layers
+from recipes.data.batches import predict_split, replicas_of, steps_per_epoch, training_batches
+from recipes.training.frozen_prefix import DROPOUTS, Caching, FrozenParts, frozen_layers, is_fixed
+from recipes.training.interrupting import Interrupt
+from recipes.training.looping import Loop
 from recipes.training.optimizers import make_optimizer, make_rate
-from recipes.training.progress import Clock, fit_verbosity, say
+from recipes.training.progress import Clock, say
+from recipes.training.stepping import Stepper, distribute
 
-_PLATEAU_PATIENCE = 3  # epochs
 _LEAST_MOMENTUM = 0.9  # of BatchNormalization
+_TOGETHER = "images together"  # that fit into memory, as the run found out
+_RETRY_FACTOR = 0.1  # of the rates, after a loss that is no number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,28 +37,57 @@ class Training:
     seed: int
     verbose: bool
     where: str
+    precision: str
     caching: Caching
     augmentation: object  # its JSON-able description, None where no other process could make the same from it
+    on_nan: str = "stop"
+    is_parted: bool = False  # whether a batch may go through in parts
 
 
-def frozen_parts(network, data, stages, training):
+def frozen_parts(network, data, stages, training, decided=None):
     """FrozenParts for `run_stage`."""
 
     def free(network, stage):
         _free(network, stage, training.where)
 
+    description = training.augmentation
     return FrozenParts(
-        network, data, stages, free, training.caching, training.augment, training.augmentation, training.seed
+        network, data, stages, free, training.caching, training.augment, description, training.seed, decided
     )
 
 
-def run_stage(network, data, stage, training, number, best=None, parts=None):
-    """Train one stage in place.
+def images_together(training, journal):
+    """Images that may go through the model at a time."""
+    return journal.decided.get(_TOGETHER, training.batch_size)
+
+
+def reopen_last(network, stages, training, parts):
+    """Bring the network's layers, and `parts`, to where the last stage leaves them, when it ran in another process."""
+    _free(network, stages[-1], training.where)
+    parts.prepare(len(stages) - 1)
+
+
+def changing_variables(network, stages, training):
+    """For each stage, the variables that may be otherwise at its end than at the start of the run; at last once more
+    those of the last one.
+    """
+    model, changing, by_stage = network.model, set(), []
+    for stage in stages:
+        _free(network, stage, training.where)
+        quiet = frozen_layers(network, stage)
+        changing |= {layer.name for layer in model.layers if not is_fixed(model, layer.name, quiet)}
+        layers = [layer for layer in model.layers if layer.name in changing]
+        by_stage.append([variable for layer in layers for variable in layer.variables])
+    return [*by_stage, by_stage[-1]]
+
+
+def run_stage(network, data, stage, training, number, parts, journal):
+    """Train one stage in place, from its start or from where the journal says.
 
     1. Freeze what the stage does not train; BatchNormalization of a pretrained base stays in inference mode, and that
        of any other remembers about one epoch.
     2. Run what is frozen once over the images, where that pays; then only the rest trains, on the outputs.
-    3. Compile with the stage's rates and fit, in an order drawn from the seed and the number of the stage.
+    3. Train at the stage's rates, in an order drawn from the seed and the number of the stage.
     4. Bring back the weights with the best validation score, those of the earlier stages included.
 
     Args:
@@ -62,76 +96,161 @@ def run_stage(network, data, stage, training, number, best=None, parts=None):
         stage: Stage.
         training: Training.
         number: number of the stage in its plan, from 0.
-        best: validation score `(accuracy, -loss)` of the weights the model comes with, or None.
-        parts: from `frozen_parts`, or None to take the images as they are.
+        parts: from `frozen_parts`.
+        journal: Journal.
 
     Returns:
-        `(history, best, seconds)`: per-epoch lists by name, the score of the weights that the model has now, and where
-        the time went: the frozen part, training, and waiting for data.
+        Where the time went, in seconds: the frozen part, training, and waiting for data.
     """
-    clock, waits = Clock(), []
+    clock = Clock()
     ratios = _free(network, stage, training.where)
-    replicas = replicas_of(network.model)
-    steps = steps_per_epoch(data.train, training.batch_size)
     if not network.pretrained:
-        _shorten_memory(network.model, steps)
+        _shorten_memory(network.model, steps_per_epoch(data.train, training.batch_size))
     say(training.verbose, describe_stage(network, stage))
-    prepared = parts.prepare(number) if parts is not None else None
-    if prepared is None:
-        prepared = Prepared(network.model, data.train, data.valid, compiled(network.model, data.valid), "")
-        augment = training.augment
-    else:
+    prepared = parts.prepare(number)
+    if prepared.line:
         say(training.verbose, prepared.line)
-        augment = None
-    model, train, valid = prepared.model, prepared.train, prepared.valid
     clock.lap("frozen part")
-    rate = make_rate(training.schedule, stage.learning_rate, steps * stage.epochs)
-    # Where batches carry weights, accuracy has to count them.
-    metrics = {"metrics" if replicas == 1 else "weighted_metrics": ["accuracy"]}
-    loss = crossentropy(training.label_smoothing, len(data.class_names))
-    model.compile(make_optimizer(training.optimizer, rate, training.weight_decay, ratios), loss=loss, **metrics)
-    if replicas == 1:
-        _build(model, train, len(data.class_names))
-    seed = (training.seed * 1009 + number) % 2**31
-    batches = training_batches(
-        train, training.batch_size, epochs=stage.epochs, seed=seed, augment=augment, replicas=replicas
-    )
-    if replicas == 1:
-        batches = watched(batches, waits)
-    keeper = KeepBest(training.patience, best)
-    with _frozen_noise(network, stage), StopOnInterrupt() as interrupt:
-        validate = Validate(valid, training.batch_size, loss, prepared.run, [interrupt])
-        watchers = _watchers(training, validate, keeper) if len(valid) else []
-        history = model.fit(
-            batches,
-            epochs=stage.epochs,
-            steps_per_epoch=steps,
-            callbacks=[interrupt, StopOnNaN(training.where, stage.name), *watchers],
-            shuffle=False,  # the batches come in their order
-            verbose=fit_verbosity(training.verbose),
-        )
+    out_of_memory = _complaint_about_memory(data, training)
+    with out_of_memory, _frozen_noise(network, stage), Interrupt(terminates=journal.is_kept) as interrupt:
+        try:
+            waited = _train(prepared, stage, training, ratios, journal, interrupt)
+        except FloatingPointError as error:
+            if training.on_nan == "stop" or journal.standing.rate_factor < 1:
+                raise
+            warnings.warn(f"{error} The run goes back to its last checkpoint, at a tenth of the rate.", stacklevel=4)
+            journal.go_back(_RETRY_FACTOR)
+            waited = _train(prepared, stage, training, ratios, journal, interrupt)
     clock.lap("training")
-    seconds = {**clock.laps, "waiting for data": sum(waits)}
-    seconds["training"] -= seconds["waiting for data"]
-    return history.history, keeper.best, seconds
+    seconds = {**clock.laps, "waiting for data": waited}
+    seconds["training"] -= waited
+    return seconds
 
 
-def _build(model, source, classes):
-    """Make the variables of optimizer, loss and metrics, for which `fit` would trace the whole network once more."""
-    if model.losses:
-        # Layers hold the losses of their last call: after a traced one they are out of reach, so here is another.
-        model(take(source, 0, np.zeros(1, np.int64)))
-    labels, probabilities = np.zeros(1, np.int32), np.full((1, classes), 1 / classes, np.float32)
-    model.optimizer.build(model.trainable_variables)
-    model.compute_loss(y=labels, y_pred=probabilities)
-    model.compute_metrics(None, labels, probabilities)
-    model.reset_metrics()
+@contextlib.contextmanager
+def _complaint_about_memory(data, training):
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        height, width = data.image_size
+        rule = "a step must fit into the memory of the device"
+        received = f"{training.batch_size} images of {height}×{width} pixels together (precision {training.precision})"
+        ways = [] if training.is_parted else ['batch_size="auto", which takes as many as fit at a time']
+        ways += ['precision="mixed_float16"', "a smaller image_size", "a plan that trains fewer blocks"]
+        mend = f"Pass {', or '.join(ways)}. In a network of your own, layers.DenseBlock(remat=True) keeps less."
+        raise MemoryError(complaint(training.where, rule, received, mend)) from error
+
+
+def _train(prepared, stage, training, ratios, journal, interrupt):
+    """Train a stage that is prepared; the seconds that it waited for data."""
+    standing = journal.standing
+    loop = _make_loop(prepared, stage, training, ratios, standing, journal, interrupt)
+    loop.run(standing)
+    if not len(prepared.valid):
+        loop.optimizer.finalize_variable_values(prepared.model.trainable_variables)
+    journal.end_stage(stage.name, standing)
+    return loop.waited
+
+
+def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
+    model, replicas = prepared.model, replicas_of(prepared.model)
+    steps = steps_per_epoch(prepared.train, training.batch_size)
+    classes = model.output_shape[-1]
+    rate = make_rate(training.schedule, stage.learning_rate * standing.rate_factor, steps * stage.epochs)
+    optimizer = make_optimizer(training.optimizer, rate, training.weight_decay, ratios)
+    if model.dtype_policy.name == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    journal.begin_stage(optimizer)
+    loss = crossentropy(training.label_smoothing, classes)
+    batches = training_batches(
+        prepared.train,
+        training.batch_size,
+        epochs=stage.epochs,
+        seed=(training.seed * 1009 + journal.stage) % 2**31,
+        augment=prepared.augment,
+        replicas=replicas,
+        start=standing.epoch * steps + standing.step,
+    )
+    batches = distribute(model, batches)
+
+    def measure():
+        if not len(prepared.valid):
+            return {}
+        return validate(prepared, images_together(training, journal), loss, interrupt.check)
+
+    return Loop(
+        where=training.where,
+        stage=stage.name,
+        batches=batches,
+        step=_make_stepper(prepared, optimizer, loss, batches, training, journal),
+        steps=steps,
+        epochs=stage.epochs,
+        patience=training.patience,
+        rate=stage.learning_rate,
+        optimizer=optimizer,
+        has_plateau=training.schedule == "plateau",
+        measure=measure,
+        averaged=functools.partial(_averaged, model.trainable_variables, optimizer),
+        journal=journal,
+        interrupt=interrupt,
+        verbose=training.verbose,
+    )
+
+
+def _make_stepper(prepared, optimizer, loss, batches, training, journal):
+    """A Stepper for whole batches, or for the largest parts of them that fit into memory."""
+
+    def make(size):
+        return Stepper(prepared.model, prepared.run, optimizer, loss, batches, size)
+
+    if not training.is_parted:
+        return make(None)
+    size = journal.decided.get(_TOGETHER, training.batch_size)
+    batch = next(iter(batches))
+    while (error := make(size).shortage(batch)) is not None:
+        if size == 1:
+            raise error
+        size //= 2
+    journal.decided[_TOGETHER] = size
+    return make(size if size < training.batch_size else None)
+
+
+def validate(prepared, batch_size, loss, between=None):
+    """`{"val_accuracy", "val_loss"}`, without penalties on weights."""
+    probabilities = predict_split(prepared.model, prepared.valid, batch_size, prepared.predict, between)
+    labels = prepared.valid.labels
+    accuracy = np.mean(probabilities.argmax(-1) == labels)
+    return {"val_accuracy": float(accuracy), "val_loss": float(keras.ops.mean(loss(labels, probabilities)))}
+
+
+@contextlib.contextmanager
+def _averaged(variables, optimizer):
+    """Within, the variables are their moving averages, where the optimizer keeps such."""
+    if not optimizer.inner_optimizer.use_ema:
+        yield
+        return
+    before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    optimizer.finalize_variable_values(variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
 
 
 def describe_seconds(stage, seconds):
     """One line that says where the time of a stage went."""
     parts = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
     return f"Stage {stage.name!r} took {sum(seconds.values()):.1f} s: {parts}"
+
+
+def describe_place(journal, stages):
+    """Words for where a run stands."""
+    if journal.stage == len(stages):
+        return "all stages are trained"
+    standing = journal.standing
+    return f"stage {stages[journal.stage].name!r}, epoch {standing.epoch + 1}, after step {standing.step}"
 
 
 def describe_stage(network, stage):
@@ -201,14 +320,3 @@ def crossentropy(label_smoothing, classes):
         return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
 
     return smoothed_crossentropy
-
-
-def _watchers(training, validate, keeper):
-    """The callbacks that make the validation scores and look at them, in their order."""
-    watchers = [validate, keeper]
-    if training.schedule == "plateau":
-        watchers.append(keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.3, patience=_PLATEAU_PATIENCE))
-    if getattr(training.optimizer, "use_ema", False):
-        # The averages are what is measured and kept; the next epoch goes on from the weights themselves.
-        watchers.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    return watchers

@@ -1,0 +1,135 @@
+"""What a run notes down as it goes, so that it can go on from there after it was stopped."""
+
+import dataclasses
+import time
+import warnings
+
+import keras
+import numpy as np
+
+from recipes.training.standing import Standing
+
+_SHARE = 0.02  # of the time, at most, goes into checkpoints
+
+
+class Journal:
+    """The place of a run in its plan, and the checkpoints that remember it.
+
+    Args:
+        checkpoints: Checkpoints, or None where nothing is noted down.
+        variables: for each stage, the Keras variables that may have changed by its end, and for the end of the run
+            those of all stages.
+        steps: steps from one checkpoint to the next, or None.
+        seconds: the same in seconds; longer where saving takes more than a fiftieth of that.
+
+    Attributes:
+        stage: number of the stage that comes next, or is under way.
+        curves: per-epoch lists of the stages before it.
+        decided: dictionary of what the run has found out about its machine, JSON-able.
+        is_kept: whether anything is noted down at all.
+    """
+
+    def __init__(self, checkpoints, variables, steps=None, seconds=60.0):
+        self.stage, self.curves, self.decided = 0, {"stage": []}, {}
+        self._checkpoints, self._variables = checkpoints, variables
+        self._steps, self._seconds = steps, seconds
+        self._since, self._last, self._cost = 0, time.monotonic(), 0.0
+        self._standing, self._optimizer, self._best = Standing(), None, None
+        self._found = {}
+        self.is_kept = checkpoints is not None
+
+    def restore(self):
+        """Bring the network to where the newest checkpoint left it; whether there is one."""
+        found = self._checkpoints.load() if self._checkpoints is not None else None
+        if found is None:
+            return False
+        state, self._found = found
+        self.stage, self.curves = state["stage"], state["curves"]
+        self.decided = state["decided"]
+        self._standing = Standing(**state["standing"])
+        self._best = self._found["best"] or None
+        _assign(self._variables[self.stage], self._found["network"])
+        return True
+
+    @property
+    def standing(self):
+        """Standing of the stage that comes next or was under way, a copy."""
+        return Standing(**dataclasses.asdict(self._standing))
+
+    def begin_stage(self, optimizer):
+        """Note down this optimizer from now on; where the stage was under way, it is brought to where it was."""
+        self._optimizer = optimizer
+        if self._found.get("optimizer"):
+            _assign(optimizer.variables, self._found["optimizer"])
+            self._found = {}
+            return
+        if self._standing.score is not None:
+            self.keep_best()
+        if self.stage == 0:
+            self.save(self._standing)  # those of later stages were saved at the end of the one before
+
+    def go_back(self, factor):
+        """Bring the network to the newest checkpoint, to go on from there at `factor` of the rates."""
+        self.restore()
+        self._standing.rate_factor *= factor
+        names = [variable.name for variable in self._optimizer.variables]
+        if "learning_rate" in names and self._found["optimizer"]:  # one that is no schedule
+            self._found["optimizer"][names.index("learning_rate")] *= np.float32(factor)
+
+    def is_due(self):
+        """Whether, a step after the last time this was asked, a checkpoint should be written."""
+        if self._checkpoints is None:
+            return False
+        self._since += 1
+        if self._steps is not None:
+            return self._since >= self._steps
+        return time.monotonic() - self._last >= max(self._seconds, self._cost / _SHARE)
+
+    def keep_best(self):
+        """Take the weights that the network has as the best so far."""
+        self._best = _values(self._variables[self.stage])
+
+    def save(self, standing):
+        """Write a checkpoint; where that fails, warn and let the run go on with the one before."""
+        self._standing = Standing(**dataclasses.asdict(standing))
+        if self._checkpoints is None:
+            return
+        start = time.monotonic()
+        state = {
+            "stage": self.stage,
+            "standing": dataclasses.asdict(standing),
+            "curves": self.curves,
+            "decided": self.decided,
+        }
+        arrays = {
+            "network": _values(self._variables[self.stage]),
+            "optimizer": _values(self._optimizer.variables) if self._optimizer is not None else [],
+            "best": self._best or [],
+        }
+        try:
+            self._checkpoints.save(state, arrays)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            warnings.warn(f"No checkpoint could be written ({reason}). The run goes on.", stacklevel=2)
+        self._since, self._last = 0, time.monotonic()
+        self._cost = self._last - start
+
+    def end_stage(self, name, standing):
+        """Bring the best weights back to the network, book the stage, called `name`, and turn to the next."""
+        if self._best is not None:
+            _assign(self._variables[self.stage], self._best)
+        for key, values in standing.history.items():
+            self.curves.setdefault(key, []).extend(values)
+        self.curves["stage"].extend([name] * standing.epoch)
+        self.stage += 1
+        self._optimizer = self._best = None
+        self.save(Standing(score=standing.score))
+
+
+def _values(variables):
+    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,119 @@
+"""One step of training as compiled functions: of a batch at once, or part by part where memory is short."""
+
+import keras
+import tensorflow as tf
+
+from recipes.data.batches import replicas_of
+
+
+def distribute(model, batches):
+    """The batches as the devices take them that `model` trains on in step."""
+    if replicas_of(model) == 1:
+        return batches
+    return model.distribute_strategy.experimental_distribute_dataset(batches)
+
+
+class Stepper:
+    """Trains a model on a batch, when called.
+
+    Args:
+        model: Keras model: its trainable variables, and the losses that its layers add.
+        run: function of (rows, training) that computes what `model` does.
+        optimizer: Keras optimizer, built.
+        loss: function of integer labels and probabilities, one number each.
+        batches: dataset of (rows, labels[, weights]), as `distribute` gives it.
+        size: images that go through the model together; None for the whole batch. The gradients of the parts of a
+            batch are brought together before the optimizer takes its step, which is therefore that of the whole.
+    """
+
+    def __init__(self, model, run, optimizer, loss, batches, size=None):
+        self._model, self._run, self._optimizer, self._loss = model, run, optimizer, loss
+        self._variables = model.trainable_variables
+        self._replicas = replicas_of(model)
+        self._size = size
+        if size is None:
+            self._whole = self._compiled(self._step, [batches.element_spec])
+            return
+        self._sums = [tf.Variable(tf.zeros(variable.shape, variable.dtype)) for variable in self._variables]
+        self._add = self._compiled(self._add_part, [*batches.element_spec, tf.TensorSpec((), tf.float32)])
+        self._apply = self._compiled(self._apply_sums, [])
+
+    def __call__(self, batch):
+        """Train on a batch.
+
+        Returns:
+            float32 `(4,)`: the loss, summed over the images; how many of them were told right; how many there are; and
+            a number that is finite just when the loss and all gradients are.
+        """
+        if self._size is None:
+            return self._whole(batch)
+        rows, labels = batch
+        count, told = len(labels), 0
+        for start in range(0, count, self._size):
+            part = slice(start, start + self._size)
+            told += self._add(rows[part], labels[part], len(labels[part]) / count)
+        self._apply()
+        return told
+
+    def shortage(self, batch):
+        """The error of the first part of a batch that goes through the model and back; None where memory suffices."""
+        kept = [(variable, keras.ops.convert_to_numpy(variable).copy()) for variable in self._model.variables]
+        try:
+            rows, labels = batch
+            self._add(rows[: self._size], labels[: self._size], 0.0)
+        except tf.errors.ResourceExhaustedError as error:
+            return error
+        finally:
+            for variable, value in kept:
+                variable.assign(value)
+        return None
+
+    def _compiled(self, function, signature):
+        # As Keras' `fit` decides: XLA pays on a GPU, and ruins depthwise convolutions on a CPU.
+        jits = self._replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
+        jits = jits and all(layer.supports_jit for layer in self._model.layers)
+        # AutoGraph would read through all layers for nothing, which takes longer than tracing them.
+        return tf.function(function, signature, autograph=False, jit_compile=jits or None)
+
+    def _step(self, batch):
+        if self._replicas == 1:
+            sums = self._train(*batch)
+        else:
+            strategy = self._model.distribute_strategy
+            sums = strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(self._train, batch), axis=None)
+        return tf.concat([sums[:1] * sums[2], sums[1:]], 0)
+
+    def _train(self, rows, labels, weights=None):
+        gradients, sums = self._differentiate(rows, labels, weights)
+        self._optimizer.apply(gradients, self._variables)
+        return sums
+
+    def _add_part(self, rows, labels, share):
+        """Take in the gradients of a part that is this share of a batch."""
+        gradients, sums = self._differentiate(rows, labels, None)
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            if gradient is not None:
+                total.assign_add(tf.cast(share, total.dtype) * tf.convert_to_tensor(gradient))
+        return tf.concat([sums[:1] * sums[2], sums[1:]], 0)
+
+    def _apply_sums(self):
+        self._optimizer.apply([tf.convert_to_tensor(total) for total in self._sums], self._variables)
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
+
+    def _differentiate(self, rows, labels, weights):
+        """(gradients, [mean loss, images told right, images, health]) of this device's images."""
+        with tf.GradientTape() as tape:
+            probabilities = self._run(rows, True)
+            losses = self._loss(labels, probabilities)
+            weights = tf.ones_like(losses) if weights is None else tf.cast(weights, losses.dtype)
+            total = (tf.reduce_mean(losses * weights) + sum(self._model.losses)) / self._replicas
+            scaled = self._optimizer.scale_loss(total)
+        gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
+        counted = tf.cast(weights > 0, tf.float32)
+        right = tf.cast(tf.argmax(probabilities, -1, labels.dtype) == labels, tf.float32)
+        # A scaled loss overflows now and then; its optimizer then leaves the step out.
+        is_scaled = isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer)
+        health = [] if is_scaled else [tf.reduce_sum(gradient) for gradient in gradients if gradient is not None]
+        told = [total, tf.reduce_sum(right * counted), tf.reduce_sum(counted), tf.add_n([total, *health])]
+        return gradients, tf.stack(told)
