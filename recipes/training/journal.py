@@ -45,7 +45,7 @@ class Journal:
             return False
         state, self._found = found
         self.stage, self.curves = state["stage"], state["curves"]
-        self.decided = state["decided"]
+        self.decided.update(state["decided"])
         self._standing = Standing(**state["standing"])
         self._best = self._found["best"] or None
         _assign(self._variables[self.stage], self._found["network"])

@@ -21,7 +21,7 @@ class Loop:
         where: for errors.
         stage: name of the stage, for errors.
         batches: those that are left, in their order.
-        step: from `make_step`.
+        step: Stepper.
         steps: in an epoch.
         epochs: in the stage, at most.
         patience: epochs without a better validation score after which the stage ends, or None.
@@ -113,7 +113,8 @@ class Loop:
                 if standing.end_epoch(scores):
                     self.journal.keep_best()
         except (KeyboardInterrupt, SystemExit):
-            self.journal.save(standing)
+            if standing.step == self.steps:  # the epoch is not booked yet
+                self.journal.save(standing)
             raise
         factor = standing.factor_at_plateau(scores["val_loss"]) if self.has_plateau else 1
         if factor != 1:
