@@ -5,6 +5,8 @@ import functools
 import os
 from typing import Any
 
+import tensorflow as tf
+
 from recipes.bases import build_network, check_base, default_image_size
 from recipes.checks import check_choice, check_number, check_whole, complaint, image_size_pair
 from recipes.data.loading import check_options, load_sized
@@ -114,8 +116,9 @@ def finetune(
             kept.
         refresh_views: epochs after which the views are drawn anew; None keeps them for the stage.
         memory_budget: bytes up to which outputs of the frozen part are held in memory, rather than mapped from disk.
-        on_nan: what to do when the loss or a gradient is not finite any more: `"stop"`, or `"retry"` once, from the
-            last checkpoint, at a tenth of the rates.
+        on_nan: what to do when the loss or a gradient is not finite any more: `"stop"`, or `"retry"` once in a
+            stage, from a checkpoint before, at a tenth of the rates. Which that is depends on time, unless
+            `checkpoint_steps` is set; so a run that was killed may then end otherwise.
         out: folder for the run: settings, checkpoints, report and model. The same call again goes on where the run was
             stopped, in whatever way, to the same end; or brings the finished run back.
         resume: `"auto"`, or `"restart"`, which begins anew and keeps the old run in a folder within `out`.
@@ -203,11 +206,11 @@ def finetune(
             return dataclasses.replace(finished, data=data)
         clock.lap("data")
         strategy = placement()
-        if is_parted and strategy.num_replicas_in_sync > 1:
-            mend = "Pass a number, the images that all devices take together."
-            received = f"{strategy.num_replicas_in_sync} devices"
-            raise ValueError(complaint(where, 'batch_size="auto" is for one device', received, mend))
         with strategy.scope(), dtype_policy(precision):
+            if is_parted and tf.distribute.has_strategy():
+                mend = "Pass a number, the images that all devices take together."
+                received = f"a {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
+                raise ValueError(complaint(where, 'batch_size="auto" is for a device by itself', received, mend))
             network = build_network(
                 base,
                 weights=weights,
@@ -224,9 +227,12 @@ def finetune(
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
             variables = changing_variables(network, stages, training)
             journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds)
-            if journal.restore():
+            has_begun = journal.restore()
+            if has_begun:
                 say(verbose, f"The run in {folder} goes on: {describe_place(journal, stages)}.")
             parts = frozen_parts(network, data, stages, training, journal.decided)
+            if not has_begun:
+                journal.save(journal.standing)  # what was decided, before anything changes the ground for it
             _train(network, data, stages, training, parts, journal, {"decoding": clock.laps["data"]})
             # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
             network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -310,7 +316,7 @@ def _open(data, base, weights, image_size, where):
 def _train(network, data, stages, training, parts, journal, before):
     """Run the stages that are left. `before` are the seconds spent on the first one so far."""
     if journal.stage == len(stages):
-        reopen_last(network, stages, training, parts)
+        reopen_last(network, data, stages, training, parts)
     try:
         for number, stage in list(enumerate(stages))[journal.stage :]:
             seconds = run_stage(network, data, stage, training, number, parts, journal)

@@ -121,7 +121,7 @@ def writable_folder(folder, where):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         mend = "Choose another folder, or change its permissions."
         rule = f"the folder cannot be written ({error.strerror})"

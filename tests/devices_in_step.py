@@ -1,6 +1,7 @@
 """Fine-tunes on one device and on several in step, and compares: `python devices_in_step.py 2`."""
 
 import sys
+import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -8,6 +9,7 @@ from cases import random_images, tiny_base
 
 import recipes
 from recipes.data.loading import pick
+from recipes.training.looping import Loop
 
 
 def check(strategy, data, train, valid, batch_size):
@@ -24,9 +26,33 @@ def check(strategy, data, train, valid, batch_size):
     np.testing.assert_allclose(curves[1]["val_accuracy"], curves[0]["val_accuracy"], rtol=1e-6)
     np.testing.assert_allclose(curves[1]["val_loss"], curves[0]["val_loss"], rtol=1e-4)
     assert several.report.scores["accuracy"] == one.report.scores["accuracy"]
+    with tempfile.TemporaryDirectory() as folder, strategy.scope():
+        resumed = interrupted(data, folder, options)
+    for shared, again in zip(several.model.get_weights(), resumed.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(again, shared)
     image = data.test.images(0, 1)[0]
     assert several.predict(image).label == one.predict(image).label
     sys.stdout.write(f"{train} {valid} {batch_size}: equal\n")
+
+
+def interrupted(data, folder, options):
+    """The Result of a run that stopped in its second step and was called again."""
+    book, steps = Loop._book, []
+
+    def stop(self, *arguments):
+        steps.append(1)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        book(self, *arguments)
+
+    Loop._book = stop
+    try:
+        recipes.finetune(tiny_base(), data, out=f"{folder}/run", checkpoint_steps=1, **options)
+    except KeyboardInterrupt:
+        Loop._book = book
+        return recipes.finetune(tiny_base(), data, out=f"{folder}/run", checkpoint_steps=2, **options)
+    finally:
+        Loop._book = book
 
 
 def main():

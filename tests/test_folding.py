@@ -141,6 +141,39 @@ def test_in_training_only_what_is_frozen_is_folded():
     assert kinds.count("Rsqrt") == 1  # one normalization is left
 
 
+@keras.saving.register_keras_serializable("tests")
+class Block(keras.layers.Layer):
+    """As users write them: without an argument for training, which the layers inside learn all the same."""
+
+    def build(self, shape):
+        self.convolution = keras.layers.Conv2D(4, 3, activity_regularizer=keras.regularizers.L2(0.1))
+        self.normalization = keras.layers.BatchNormalization(momentum=0.5)
+        self.convolution.build(shape)
+        self.normalization.build(self.convolution.compute_output_shape(shape))
+
+    def call(self, inputs):
+        return self.normalization(self.convolution(inputs))
+
+    def compute_output_shape(self, shape):
+        return self.convolution.compute_output_shape(shape)
+
+
+def test_training_reaches_what_is_nested_and_penalties_add_up():
+    random = np.random.default_rng(0)
+    image = keras.Input((9, 9, 4))
+    shared = keras.layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.1), name="shared")
+    model = keras.Model(image, Block()(shared(shared(image))))
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    run = folded(model, is_trained=True)
+    images = tf.constant(random.normal(size=(4, 9, 9, 4)), "float32")
+    for training in (True, False):
+        np.testing.assert_allclose(run(images, training), copy(images, training=training), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(sum(model.losses), sum(copy.losses), rtol=1e-5)
+        for one, other in zip(model.weights, copy.weights, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "pairs"),
     [("mobilenet_v2_035", 52), *(pytest.param(*case, marks=pytest.mark.slow) for case in [("inception_v3", 94)])],

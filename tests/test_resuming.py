@@ -314,10 +314,30 @@ def test_names_of_any_kind(data, tmp_path, monkeypatch):
     assert recipes.load(out).report.scores["images"] == len(data.test)
 
 
-def test_a_clock_that_jumps(data, tmp_path, monkeypatch, undisturbed):
-    kind, real = list(KINDS)[1], time.time
-    monkeypatch.setattr(time, "time", lambda: real() - 1e9 * (int(real() * 10) % 2))
-    assert outcome(tune(data, tmp_path / "run", **KINDS[kind])) == undisturbed(kind)
+def test_killed_in_its_first_moments_it_can_be_called_again(data, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in (".writable.12", ".settings.json.345.tmp"):
+        (tmp_path / "run" / name).write_text("")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".gitignore").write_text("*")
+    tune(data, tmp_path / "run", plan="head", epochs=1)
+    assert not list((tmp_path / "run").glob(".*"))
+    with pytest.raises(FileExistsError, match="new folder"):
+        tune(data, tmp_path / "other", plan="head", epochs=1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: {"optimizer": keras.optimizers.Adam(0.01)},
+        lambda: {"augmentation": keras.layers.RandomRotation(0.1)},
+        lambda: {"augmentation": keras.layers.RandomCrop(16, 16)},
+        lambda: {"augmentation": keras.layers.Pipeline([keras.layers.RandomFlip(), keras.layers.RandomZoom(0.1)])},
+    ],
+)
+def test_what_keras_counts_on_is_no_other_setting(data, tmp_path, make):
+    one = tune(data, tmp_path / "run", plan="head", epochs=1, **make())
+    assert tune(data, tmp_path / "run", plan="head", epochs=1, **make()).report == one.report
 
 
 def test_a_full_disk_costs_checkpoints_and_not_the_run(data, tmp_path, monkeypatch, undisturbed):
@@ -475,10 +495,11 @@ def test_the_last_good_checkpoint_stays(data, tmp_path):
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-@pytest.mark.parametrize("has_folder", [False, True])
-def test_one_retry_at_a_tenth_of_the_rate(data, tmp_path, schedule, has_folder):
+@pytest.mark.parametrize(("has_folder", "precision"), [(False, "auto"), (True, "auto"), (True, "mixed_float16")])
+def test_one_retry_at_a_tenth_of_the_rate(data, tmp_path, schedule, has_folder, precision):
     plan = [recipes.Stage("wild", 2, 1.5e4, top=1, intermediate=1, early=1)]
     options = {"plan": plan, "optimizer": keras.optimizers.SGD(1.0), "schedule": schedule, "weight_decay": None}
+    options["precision"] = precision
     rates = []
 
     @keras.saving.register_keras_serializable("tests")
@@ -514,11 +535,15 @@ class SteepInside(keras.layers.Layer):
         return steep(inputs)
 
 
-def test_a_gradient_that_is_no_number_is_told_from_a_loss(data):
+@pytest.mark.parametrize(("precision", "step"), [("float32", 1), ("mixed_float16", 37)])
+def test_a_gradient_that_is_no_number_is_told_from_a_loss(data, precision, step):
+    """In half precision the scale of the loss is halved 36 times first, from 2¹⁵ to less than 2⁻²⁰."""
     image = keras.Input((16, 16, 3))
     steep = SteepInside()(keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(image)))
-    with pytest.raises(FloatingPointError, match=r"a gradient that is no number in stage .*, epoch 1, step 1 "):
-        recipes.finetune(keras.Model(image, steep), data, plan="all", verbose=False)
+    epoch, step = divmod(step - 1, 6)
+    said = f"a gradient that is no number in stage 'all', epoch {epoch + 1}, step {step + 1} "
+    with pytest.raises(FloatingPointError, match=said):
+        recipes.finetune(keras.Model(image, steep), data, plan="all", batch_size=8, precision=precision, verbose=False)
 
 
 # Memory
@@ -558,6 +583,18 @@ def test_too_little_memory_is_told_and_auto_takes_parts(data):
     Hungry.most.assign(0)
     with pytest.raises(MemoryError, match="fit into the memory"):
         recipes.finetune(hungry_base(), data, batch_size="auto", **options)
+
+
+def test_parts_go_on_from_the_last_validation(data, tmp_path, monkeypatch):
+    """Where no batch is left to find out with how many fit."""
+    Hungry.most.assign(10)
+    options = {"plan": [recipes.Stage("all", 1, 0.03, 1, 1, 1, 1)], "batch_size": "auto", "verbose": False}
+    expected = outcome(recipes.finetune(hungry_base(), data, **options))
+    with monkeypatch.context() as patch:
+        patch.setattr("recipes.training.stages.validate", lambda *_: os.kill(os.getpid(), signal.SIGINT) or _[-1]())
+        with pytest.raises(KeyboardInterrupt):
+            recipes.finetune(hungry_base(), data, out=tmp_path / "run", **options)
+    assert outcome(recipes.finetune(hungry_base(), data, out=tmp_path / "run", **options)) == expected
 
 
 def test_bad_arguments(data):

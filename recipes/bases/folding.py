@@ -29,7 +29,7 @@ def folded(model, is_trained=False):
     absorbed = {normalization.name for normalization in folds.values()}
     pairs = {name: _pair(operations[name], normalization, is_trained) for name, normalization in folds.items()}
 
-    def run(images, training=False):
+    def compute(images, training):
         tensors = {source: keras.ops.cast(images, model.input.dtype)}
         for name, index, node in calls:
             args, kwargs = call_arguments(operations[name], node, tensors)
@@ -42,7 +42,26 @@ def folded(model, is_trained=False):
             tensors.update({(name, index, place): x for place, x in enumerate(keras.tree.flatten(outputs))})
         return tensors[target]
 
+    # Within the call of one layer, `training` reaches what is nested in others, and the losses of all calls count.
+    whole = _Whole(compute, [operation for operation in model.operations if isinstance(operation, keras.layers.Layer)])
+
+    def run(images, training=False):
+        return whole(images, training=training)
+
     return run
+
+
+class _Whole(keras.layers.Layer):
+    """All layers of a model as one, which computes its outputs by a function."""
+
+    def __init__(self, compute, inner):
+        super().__init__(name="whole", autocast=False, dtype="float32")
+        self.compute = compute
+        self.inner = inner
+        self.built = True
+
+    def call(self, images, training=False):
+        return self.compute(images, training)
 
 
 def _folds(operations, calls, target, is_trained):

@@ -96,8 +96,23 @@ def predict_split(model, source, batch_size, run=None, between=None):
 def compiled(run, source):
     """A compiled function of batches of `source`, of any size, to what `run(rows, training)` predicts."""
     shape, dtype = _form(source)
-    # AutoGraph would read through all layers for nothing, which takes longer than tracing them.
-    return tf.function(lambda rows: run(rows, False), [tf.TensorSpec((None, *shape), dtype)], autograph=False)
+    return traced(lambda rows: run(rows, False), [tf.TensorSpec((None, *shape), dtype)])
+
+
+def traced(function, signature, **options):
+    """`function` compiled for one signature, traced when it is first called.
+
+    TensorFlow warns of a `tf.function` that is made anew in run after run, which here is meant.
+    """
+    made = []
+
+    def call(*arguments):
+        if not made:
+            # AutoGraph would read through all layers for nothing, which takes longer than tracing them.
+            made.append(tf.function(function, signature, autograph=False, **options).get_concrete_function())
+        return made[0](*tf.nest.map_structure(tf.convert_to_tensor, arguments))
+
+    return call
 
 
 def ordered_rows(rows, places, picks, batch_size, change=None, seeds=None):
@@ -131,7 +146,7 @@ def ordered_rows(rows, places, picks, batch_size, change=None, seeds=None):
 def change_each(augment):
     """A function of images and one pair of seeds per image, which changes each image by its own.
 
-    One with a state takes the batch as it comes, and the seeds mean nothing to it.
+    One with a state takes the batch as it comes, by the seeds of its first image.
     """
     if getattr(augment, "has_state", False):
         return lambda images, seeds: augment(tf.cast(images, tf.float32), seeds[0])

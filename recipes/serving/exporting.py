@@ -1,5 +1,6 @@
 """Exporting a classifier as a SavedModel."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -48,10 +49,7 @@ def export(model: str | Any, folder: str | os.PathLike):
     where = "export"
     result = open_classifier(model, where)
     folder = writable_folder(folder, where)
-    _clear_leftovers(folder)
-    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
-    held = os.open(temporary, os.O_RDONLY)
-    lock(held, "exclusive")
+    temporary, held = _make_temporary(folder)
     try:
         _write(result, temporary)
         check_parity(result, temporary, where)
@@ -63,13 +61,21 @@ def export(model: str | Any, folder: str | os.PathLike):
         os.close(held)
 
 
-def _clear_leftovers(folder):
-    """Remove what exports that were killed have left: nobody holds it any more."""
+def _make_temporary(folder):
+    """(a new folder within `folder`, the descriptor that holds it); those that nobody holds any more are removed."""
+    door = os.open(folder, os.O_RDONLY)
+    lock(door, "exclusive")  # so that nobody takes a new one for a leftover
     for leftover in folder.glob(f"{_TEMPORARY}*"):
-        descriptor = os.open(leftover, os.O_RDONLY)
-        if lock(descriptor, "at once"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        os.close(descriptor)
+        with contextlib.suppress(FileNotFoundError):  # it has just been published
+            descriptor = os.open(leftover, os.O_RDONLY)
+            if lock(descriptor, "at once"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            os.close(descriptor)
+    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+    held = os.open(temporary, os.O_RDONLY)
+    lock(held, "exclusive")
+    os.close(door)
+    return temporary, held
 
 
 def _write(result, folder):

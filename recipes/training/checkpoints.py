@@ -1,5 +1,6 @@
 """Checkpoints on disk: each complete or not there at all, the last two kept."""
 
+import collections
 import json
 import os
 import warnings
@@ -13,6 +14,7 @@ from recipes.checks import complaint
 
 _STATE = "state"
 _KEPT = 2
+_DAMAGES = (EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError, zipfile.BadZipFile)
 
 
 class Checkpoints:
@@ -58,12 +60,12 @@ class Checkpoints:
         for old in numbers[: 1 - _KEPT]:
             self._path(old).unlink(missing_ok=True)
 
-    def load(self):
-        """`(state, arrays)` of the newest checkpoint that is whole; None where there is none."""
-        for number in reversed(self._numbers()):
+    def load(self, skipped=0):
+        """`(state, arrays)` of the newest checkpoint that is whole, or of one before; None where there is none."""
+        for number in self._numbers()[::-1][skipped:]:
             try:
                 return _unpacked(_read(self._path(number)))
-            except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+            except _DAMAGES as error:
                 warnings.warn(f"The checkpoint {self._path(number)} is damaged ({error}) and left out.", stacklevel=2)
         return None
 
@@ -83,20 +85,21 @@ class Checkpoints:
 
 
 class Remembered:
-    """The newest checkpoint in memory, for runs that have no folder."""
+    """The last two checkpoints in memory, for runs that have no folder."""
 
     def __init__(self):
-        self._last = None
+        self._kept = collections.deque(maxlen=_KEPT)
 
     def save(self, state, arrays):
         """Take in a checkpoint; see `Checkpoints`."""
-        self._last = json.dumps(state), {name: [value.copy() for value in values] for name, values in arrays.items()}
+        copies = {name: [value.copy() for value in values] for name, values in arrays.items()}
+        self._kept.appendleft((json.dumps(state), copies))
 
-    def load(self):
-        """`(state, arrays)`; None where there is none."""
-        if self._last is None:
+    def load(self, skipped=0):
+        """`(state, arrays)` of the newest, or of one before; None where there is none."""
+        if len(self._kept) <= skipped:
             return None
-        state, arrays = self._last
+        state, arrays = self._kept[skipped]
         return json.loads(state), {name: [value.copy() for value in values] for name, values in arrays.items()}
 
 
@@ -137,7 +140,7 @@ def _read(path):
 def _check(path):
     try:
         _read(path)
-    except (EOFError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGES as error:
         rule, mend = "a checkpoint must read back as it was written", "Check the disk."
         raise OSError(complaint("finetune", rule, f"{str(path)!r}: {error}", mend)) from error
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from recipes.bases import cut_tensor, folded, multiply_adds, split_at
 from recipes.data import decoding
-from recipes.data.batches import change_each, compiled, gather, ordered_rows, predict_split, replicas_of
+from recipes.data.batches import change_each, compiled, gather, ordered_rows, predict_split, replicas_of, traced
 from recipes.data.row_cache import RowCache, cache_folder, cache_limit, make_room
 
 VERSION = 2  # of what is kept: count on when the same recipe gives other rows
@@ -32,6 +32,7 @@ DROPOUTS = (
     keras.layers.GaussianDropout,
     keras.layers.AlphaDropout,
 )
+_TEST_FITS = "rows of the test split fit"
 _LEAST_GAIN = 1.0  # seconds; less is not worth a file
 
 
@@ -92,8 +93,7 @@ class Prefix:
         if dtype not in self._runs:
             start = self.frozen.input if before is None else before
             rows = tf.TensorSpec((None, *start.shape[1:]), dtype)
-            # AutoGraph would read through all layers for nothing, which takes longer than tracing them.
-            self._runs[dtype] = tf.function(folded(keras.Model(start, self.tensor)), [rows], autograph=False)
+            self._runs[dtype] = traced(folded(keras.Model(start, self.tensor)), [rows])
         return self._runs[dtype]
 
     def digest(self):
@@ -310,6 +310,12 @@ class FrozenParts:
         for stage in stages if self._is_possible() else ():
             free(network, stage)
             self._prefixes.append(Prefix(network, frozen_layers(network, stage)))
+        for number in range(len(self._prefixes)):
+            self._pays(number)
+        if self._prefixes and self._pays(len(stages) - 1):
+            last = self._prefixes[-1]
+            size = self._estimate(len(stages) - 1)[2] + last.row_bytes * len(data.test)
+            self.decided.setdefault(_TEST_FITS, _fits(size))
 
     def _is_possible(self):
         is_alone = replicas_of(self._network.model) == 1
@@ -356,8 +362,7 @@ class FrozenParts:
             return None
         if not self._prefixes or not self._pays(number):
             return predict_split(self._last.model, getattr(self._data, name), batch_size, self._last.predict)
-        size = self._estimate(number)[2] + self._prefixes[number].row_bytes * len(getattr(self._data, name))
-        if name == "test" and not _fits(size):
+        if name == "test" and not self.decided[_TEST_FITS]:
             return None
         return predict_split(self._last.model, self._rows(number, name), batch_size, self._last.predict)
 
@@ -390,6 +395,8 @@ class FrozenParts:
         recipe = {"prefix": digest, "images": images, "decoder": decoding.VERSION, "version": VERSION}
         if augment is not None:
             recipe |= {"augmentation": self._description, "seed": self._seed}
+            if getattr(augment, "has_state", False):  # it draws for a batch of neighbours
+                recipe["images together"] = hashlib.blake2b(b"".join(data.train.digests)).hexdigest()
         is_known = all(_is_known(operation) for operation in self._prefixes[number].frozen.operations)
         if not is_known or (augment is not None and self._description is None):
             recipe = None

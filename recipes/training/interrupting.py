@@ -16,12 +16,13 @@ class Interrupt:
 
     Attributes:
         asked: number of the signal that came, or None.
+        is_forced: whether a second one has stopped the run where it stood.
     """
 
     def __init__(self, terminates=False):
         self._signals = (signal.SIGINT, signal.SIGTERM) if terminates else (signal.SIGINT,)
         self._before = {}
-        self.asked = None
+        self.asked, self.is_forced = None, False
 
     def __enter__(self):
         # Whoever has set a handler of their own, or trains in a thread, where there are no signals, has their way.
@@ -39,6 +40,7 @@ class Interrupt:
 
     def _ask(self, number, frame):
         if self.asked is not None:
+            self.is_forced = True
             raise KeyboardInterrupt
         self.asked = number
 

@@ -5,8 +5,8 @@ import time
 import warnings
 
 import keras
-import numpy as np
 
+from recipes.training.checkpoints import Checkpoints
 from recipes.training.standing import Standing
 
 _SHARE = 0.02  # of the time, at most, goes into checkpoints
@@ -26,7 +26,7 @@ class Journal:
         stage: number of the stage that comes next, or is under way.
         curves: per-epoch lists of the stages before it.
         decided: dictionary of what the run has found out about its machine, JSON-able.
-        is_kept: whether anything is noted down at all.
+        is_kept: whether another process could go on.
     """
 
     def __init__(self, checkpoints, variables, steps=None, seconds=60.0):
@@ -35,21 +35,24 @@ class Journal:
         self._steps, self._seconds = steps, seconds
         self._since, self._last, self._cost = 0, time.monotonic(), 0.0
         self._standing, self._optimizer, self._best = Standing(), None, None
-        self._found = {}
-        self.is_kept = checkpoints is not None
+        self._found, self._slowed = {}, 1.0
+        self.is_kept = isinstance(checkpoints, Checkpoints)
 
     def restore(self):
         """Bring the network to where the newest checkpoint left it; whether there is one."""
         found = self._checkpoints.load() if self._checkpoints is not None else None
         if found is None:
             return False
-        state, self._found = found
+        self._take(*found)
+        return True
+
+    def _take(self, state, arrays):
+        self._found = arrays
         self.stage, self.curves = state["stage"], state["curves"]
         self.decided.update(state["decided"])
         self._standing = Standing(**state["standing"])
         self._best = self._found["best"] or None
         _assign(self._variables[self.stage], self._found["network"])
-        return True
 
     @property
     def standing(self):
@@ -57,24 +60,33 @@ class Journal:
         return Standing(**dataclasses.asdict(self._standing))
 
     def begin_stage(self, optimizer):
-        """Note down this optimizer from now on; where the stage was under way, it is brought to where it was."""
+        """Note down this optimizer from now on; where the stage was under way, it is brought to where it was.
+
+        Returns:
+            What the rate that it then has is to be multiplied by.
+        """
         self._optimizer = optimizer
         if self._found.get("optimizer"):
             _assign(optimizer.variables, self._found["optimizer"])
-            self._found = {}
-            return
-        if self._standing.score is not None:
+        elif self._standing.score is not None:
             self.keep_best()
-        if self.stage == 0:
-            self.save(self._standing)  # those of later stages were saved at the end of the one before
+        slowed, self._slowed, self._found = self._slowed, 1.0, {}
+        return slowed
 
     def go_back(self, factor):
-        """Bring the network to the newest checkpoint, to go on from there at `factor` of the rates."""
-        self.restore()
-        self._standing.rate_factor *= factor
-        names = [variable.name for variable in self._optimizer.variables]
-        if "learning_rate" in names and self._found["optimizer"]:  # one that is no schedule
-            self._found["optimizer"][names.index("learning_rate")] *= np.float32(factor)
+        """Bring the network to a checkpoint of this stage, to go on from there at `factor` of the rates; whether there
+        is one. The one before the newest, where it can be: the newest may hold what made the numbers go wrong.
+        """
+        if self._checkpoints is None:
+            return False
+        for skipped in (1, 0):
+            found = self._checkpoints.load(skipped)
+            if found is not None and found[0]["stage"] == self.stage:
+                self._take(*found)
+                self._standing.rate_factor *= factor
+                self._slowed = factor if self._found["optimizer"] else 1.0
+                return True
+        return False
 
     def is_due(self):
         """Whether, a step after the last time this was asked, a checkpoint should be written."""

@@ -109,11 +109,11 @@ class Loop:
                 if not all(math.isfinite(value) for value in scores.values()):
                     self._complain(standing, scores["val_loss"])
                 if self.has_plateau:
-                    scores["learning_rate"] = float(self.optimizer.learning_rate)
+                    scores["learning_rate"] = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
                 if standing.end_epoch(scores):
                     self.journal.keep_best()
         except (KeyboardInterrupt, SystemExit):
-            if standing.step == self.steps:  # the epoch is not booked yet
+            if standing.step == self.steps and not self.interrupt.is_forced:  # the epoch is not booked yet
                 self.journal.save(standing)
             raise
         factor = standing.factor_at_plateau(scores["val_loss"]) if self.has_plateau else 1
@@ -126,7 +126,8 @@ class Loop:
     def _complain(self, standing, loss):
         rate = self.rate * standing.rate_factor
         what = "a gradient that is no number" if math.isfinite(loss) else f"a loss of {loss:g}"
-        place = f"stage {self.stage!r}, epoch {standing.epoch + 1}, step {standing.step + 1}"
+        step = f"step {standing.step + 1}" if standing.step < self.steps else "on the validation images"
+        place = f"stage {self.stage!r}, epoch {standing.epoch + 1}, {step}"
         is_first = standing.epoch == standing.step == 0
         cause = (
             "At the very first step, it is likely that the weights hold such numbers already."
@@ -134,5 +135,7 @@ class Loop:
             else "The likely cause is a rate that is too high."
         )
         mend = f"{cause} Lower the learning rate (learning_rate={rate / 10:g}, say) or set precision='float32'."
+        if self.journal.is_kept:
+            mend += ' To do so in this folder, pass resume="restart".'
         rule = "the loss and its gradients must stay finite"
         raise FloatingPointError(complaint(self.where, rule, f"{what} in {place} (rate {rate:g})", mend))

@@ -7,20 +7,20 @@ import time
 
 import keras
 
+_OBJECTS = 50_000  # that are made between two of its visits
+
 
 @contextlib.contextmanager
 def collector_spared():
-    """Within, the garbage collector leaves alone what is there already: the objects of TensorFlow and Keras, which it
-    would go through again and again while a network is built and traced.
+    """Within, the garbage collector comes more rarely: while a network is built and traced, it would go through all
+    objects of TensorFlow and Keras again and again.
     """
-    if gc.get_freeze_count():  # someone else has seen to it
-        yield
-        return
-    gc.freeze()
+    before = gc.get_threshold()
+    gc.set_threshold(max(_OBJECTS, before[0]), *before[1:])
     try:
         yield
     finally:
-        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 class Clock:

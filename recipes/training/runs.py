@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 
 from recipes.checks import complaint
@@ -13,6 +14,7 @@ from recipes.values import write_json
 
 SETTINGS = "settings.json"
 _CHECKPOINTS, _EARLIER = "checkpoints", "earlier-"
+_LEFTOVER = re.compile(r"\.writable\.\d+|\.\d+\.model\.keras|\.\w+\.(json|html)\.\d+\.tmp")
 
 
 @contextlib.contextmanager
@@ -32,11 +34,11 @@ def run_folder(out, where):
     made = not Path(out).expanduser().exists()
     folder = writable_folder(out, where)
     with _held(folder, where):
+        _clear_leftovers(folder)
         strange = [path for path in folder.iterdir() if not path.name.startswith(_EARLIER)]
         if strange and not (folder / SETTINGS).exists():
             rule, received = "out must be a new folder, an empty one or that of a run", repr(str(folder))
             raise FileExistsError(complaint(where, rule, received, "Choose another folder."))
-        _clear_leftovers(folder)
         try:
             yield folder
         finally:
@@ -124,7 +126,6 @@ def _move_aside(folder):
 
 def _clear_leftovers(folder):
     """Remove what a process that was killed had under temporary names."""
-    if (folder / SETTINGS).exists():
-        for path in folder.glob(".*"):
-            if path.is_file():
-                path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if _LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)

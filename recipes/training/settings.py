@@ -47,21 +47,27 @@ def _describe(value):
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, dict):
-        return {str(key): _describe(part) for key, part in value.items()}
+        return {str(key): _uncounted(part) if key == "name" else _describe(part) for key, part in value.items()}
     if isinstance(value, (tuple, list)) and len(value) < 100:
         return [_describe(part) for part in value]
     if isinstance(value, keras.Model):
         weights = b"".join(np.ascontiguousarray(weight).tobytes() for weight in value.get_weights())
         # Keras numbers layers on: the same code gives other names the second time.
         form = re.sub(r'_\d+"|"shared_object_id": \d+', '"', value.to_json())
-        name = re.sub(r"_\d+$", "", value.name)
-        return f"{type(value).__name__} {name} {_digest(form.encode() + weights)}"
+        return f"{type(value).__name__} {_uncounted(value.name)} {_digest(form.encode() + weights)}"
     if isinstance(value, (keras.layers.Layer, keras.optimizers.Optimizer)):
-        return {"class": type(value).__name__, **_describe(value.get_config())}
+        # Names are counted on through a process; seeds give way to the run's.
+        config = {key: part for key, part in value.get_config().items() if key not in ("name", "seed")}
+        return {"class": type(value).__name__, **_describe(config)}
     if dataclasses.is_dataclass(value) and hasattr(value, "learning_rate"):
         return dataclasses.asdict(value)
     name = getattr(value, "__qualname__", None)
     return f"{_UNREPEATABLE}{name if isinstance(name, str) else type(value).__name__}"
+
+
+def _uncounted(name):
+    """A name without the number that Keras counts it by."""
+    return re.sub(r"_\d+$", "", name) if isinstance(name, str) else _describe(name)
 
 
 def _digest(content):

@@ -61,9 +61,11 @@ def images_together(training, journal):
     return journal.decided.get(_TOGETHER, training.batch_size)
 
 
-def reopen_last(network, stages, training, parts):
+def reopen_last(network, data, stages, training, parts):
     """Bring the network's layers, and `parts`, to where the last stage leaves them, when it ran in another process."""
     _free(network, stages[-1], training.where)
+    if not network.pretrained:
+        _shorten_memory(network.model, steps_per_epoch(data.train, training.batch_size))
     parts.prepare(len(stages) - 1)
 
 
@@ -118,8 +120,9 @@ def run_stage(network, data, stage, training, number, parts, journal):
         except FloatingPointError as error:
             if training.on_nan == "stop" or journal.standing.rate_factor < 1:
                 raise
-            warnings.warn(f"{error} The run goes back to its last checkpoint, at a tenth of the rate.", stacklevel=4)
-            journal.go_back(_RETRY_FACTOR)
+            if not journal.go_back(_RETRY_FACTOR):
+                raise
+            warnings.warn(f"{error} The run goes back to a checkpoint, at a tenth of the rate.", stacklevel=4)
             waited = _train(prepared, stage, training, ratios, journal, interrupt)
     clock.lap("training")
     seconds = {**clock.laps, "waiting for data": waited}
@@ -158,10 +161,13 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
     classes = model.output_shape[-1]
     rate = make_rate(training.schedule, stage.learning_rate * standing.rate_factor, steps * stage.epochs)
     optimizer = make_optimizer(training.optimizer, rate, training.weight_decay, ratios)
+    optimizer.build(model.trainable_variables)
     if model.dtype_policy.name == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    optimizer.build(model.trainable_variables)
-    journal.begin_stage(optimizer)
+        optimizer.build(model.trainable_variables)
+    slowed = journal.begin_stage(optimizer)
+    if slowed != 1 and training.schedule != "cosine":
+        optimizer.learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate)) * slowed
     loss = crossentropy(training.label_smoothing, classes)
     batches = training_batches(
         prepared.train,
@@ -207,7 +213,9 @@ def _make_stepper(prepared, optimizer, loss, batches, training, journal):
     if not training.is_parted:
         return make(None)
     size = journal.decided.get(_TOGETHER, training.batch_size)
-    batch = next(iter(batches))
+    batch = next(iter(batches), None)
+    if batch is None:  # all steps are done
+        return make(None)
     while (error := make(size).shortage(batch)) is not None:
         if size == 1:
             raise error

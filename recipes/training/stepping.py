@@ -1,9 +1,12 @@
 """One step of training as compiled functions: of a batch at once, or part by part where memory is short."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from recipes.data.batches import replicas_of
+from recipes.data.batches import replicas_of, traced
+
+_LEAST_SCALE = 2.0**-20  # of a loss in half precision
 
 
 def distribute(model, batches):
@@ -23,13 +26,15 @@ class Stepper:
         loss: function of integer labels and probabilities, one number each.
         batches: dataset of (rows, labels[, weights]), as `distribute` gives it.
         size: images that go through the model together; None for the whole batch. The gradients of the parts of a
-            batch are brought together before the optimizer takes its step, which is therefore that of the whole.
+            batch are brought together before the optimizer takes its step, which is therefore that of the whole; only
+            BatchNormalization that trains goes by the parts.
     """
 
     def __init__(self, model, run, optimizer, loss, batches, size=None):
         self._model, self._run, self._optimizer, self._loss = model, run, optimizer, loss
         self._variables = model.trainable_variables
         self._replicas = replicas_of(model)
+        self._strategy = model.distribute_strategy if tf.distribute.has_strategy() else None
         self._size = size
         if size is None:
             self._whole = self._compiled(self._step, [batches.element_spec])
@@ -69,18 +74,18 @@ class Stepper:
         return None
 
     def _compiled(self, function, signature):
-        # As Keras' `fit` decides: XLA pays on a GPU, and ruins depthwise convolutions on a CPU.
-        jits = self._replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
-        jits = jits and all(layer.supports_jit for layer in self._model.layers)
-        # AutoGraph would read through all layers for nothing, which takes longer than tracing them.
-        return tf.function(function, signature, autograph=False, jit_compile=jits or None)
+        # As Keras' `fit` decides, but for a CPU, where XLA ruins depthwise convolutions.
+        jits = self._strategy is None and bool(tf.config.list_logical_devices("GPU")) and self._model.jit_compile
+        if self._strategy is not None:
+            return tf.function(function, signature, autograph=False)
+        return traced(function, signature, jit_compile=jits or None)
 
     def _step(self, batch):
-        if self._replicas == 1:
+        if self._strategy is None:
             sums = self._train(*batch)
         else:
-            strategy = self._model.distribute_strategy
-            sums = strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(self._train, batch), axis=None)
+            shares = self._strategy.run(self._train, batch)
+            sums = self._strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
         return tf.concat([sums[:1] * sums[2], sums[1:]], 0)
 
     def _train(self, rows, labels, weights=None):
@@ -107,13 +112,19 @@ class Stepper:
             probabilities = self._run(rows, True)
             losses = self._loss(labels, probabilities)
             weights = tf.ones_like(losses) if weights is None else tf.cast(weights, losses.dtype)
-            total = (tf.reduce_mean(losses * weights) + sum(self._model.losses)) / self._replicas
+            penalties = sum(tf.reduce_sum(tf.cast(penalty, losses.dtype)) for penalty in self._model.losses)
+            total = (tf.reduce_mean(losses * weights) + penalties) / self._replicas
             scaled = self._optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
         counted = tf.cast(weights > 0, tf.float32)
         right = tf.cast(tf.argmax(probabilities, -1, labels.dtype) == labels, tf.float32)
-        # A scaled loss overflows now and then; its optimizer then leaves the step out.
-        is_scaled = isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer)
-        health = [] if is_scaled else [tf.reduce_sum(gradient) for gradient in gradients if gradient is not None]
-        told = [total, tf.reduce_sum(right * counted), tf.reduce_sum(counted), tf.add_n([total, *health])]
-        return gradients, tf.stack(told)
+        told = [total, tf.reduce_sum(right * counted), tf.reduce_sum(counted), total + self._health(gradients)]
+        return gradients, tf.stack([tf.cast(number, tf.float32) for number in told])
+
+    def _health(self, gradients):
+        """A number that is finite just when all gradients are."""
+        if isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer):
+            # Its gradients overflow now and then; it leaves the step out and scales by half. Down here, all of them do.
+            scale = tf.convert_to_tensor(self._optimizer.dynamic_scale)
+            return tf.where(scale < _LEAST_SCALE, np.nan, 0.0)
+        return tf.add_n([tf.cast(tf.reduce_sum(part), tf.float32) for part in gradients if part is not None])
