@@ -491,12 +491,28 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         build("nasnet_mobile", 64, weights="imagenet")
 
 
+def test_published_weights_whose_hash_keras_does_not_know_are_checked(tmp_path, monkeypatch):
+    """A file of other content, in the place of a download, is told from the right one."""
+    original, asked = keras.utils.get_file, []
+
+    def get_file(name, origin, **options):
+        asked.append((name, options["file_hash"]))
+        (tmp_path / "published.h5").write_bytes(b"something else")
+        return original(name, (tmp_path / "published.h5").as_uri(), cache_dir=tmp_path, **options)
+
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    for name in ("mobilenet_025", "mobilenet_v2_035"):
+        with pytest.raises(ValueError, match="corrupted"):
+            build_network(name, image_size=224, class_count=2)
+    assert [len(digest) for _, digest in asked] == [64, 64]
+
+
 def test_a_failed_download_says_what_to_do():
     def constructor(**_):
         # What keras.utils.get_file raises.
         raise Exception("URL fetch failure on https://example.invalid/weights.h5: None -- no name")
 
-    row = dataclasses.replace(find_base("mobilenet_025"), constructor=constructor)
+    row = dataclasses.replace(find_base("vgg16"), constructor=constructor)
     with pytest.raises(ConnectionError, match=r"KERAS_HOME .* weights=None"):
         build_network(row, image_size=224, class_count=2)
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from recipes.bases.channels import set_weights
-from recipes.bases.downloads import impatient_downloads
+from recipes.bases.downloads import fetch_checked, impatient_downloads
 from recipes.bases.naming import named_layers
 from recipes.bases.preprocessing import TORCH_DEVIATION
 from recipes.checks import complaint
@@ -74,6 +74,7 @@ def _published(where, row, shape):
         with impatient_downloads(), warnings.catch_warnings():
             # MobileNet has files for four sizes; for others Keras takes those of 224 and warns. Nothing is to be done.
             warnings.filterwarnings("ignore", message=".*input_shape.*is undefined or non-square.*")
+            fetch_checked(row.name, shape)
             return row.constructor(include_top=False, weights="imagenet", input_shape=shape)
     except Exception as error:
         # Keras raises the bare class when a download fails.
