@@ -135,7 +135,7 @@ def undisturbed(data, tmp_path_factory):
 
 
 # Each place once, each kind several times; all pairs are for the killed processes.
-@pytest.mark.parametrize(("kind", "place"), zip(itertools.cycle(KINDS), PLACES, strict=False))
+@pytest.mark.parametrize(("kind", "place"), list(zip(itertools.cycle(KINDS), PLACES, strict=False)))
 def test_ended_anywhere_it_goes_on_to_the_same_weights(data, tmp_path, monkeypatch, undisturbed, kind, place):
     expected = undisturbed(kind)
     with monkeypatch.context() as patch:
