@@ -20,7 +20,7 @@ class Journal:
         variables: for each stage, the Keras variables that may have changed by its end, and for the end of the run
             those of all stages.
         steps: steps from one checkpoint to the next, or None.
-        seconds: the same in seconds; longer where saving takes more than a fiftieth of that.
+        seconds: the same in seconds; longer where checkpoints would take more than a fiftieth of the time.
 
     Attributes:
         stage: number of the stage that comes next, or is under way.
@@ -33,7 +33,8 @@ class Journal:
         self.stage, self.curves, self.decided = 0, {"stage": []}, {}
         self._checkpoints, self._variables = checkpoints, variables
         self._steps, self._seconds = steps, seconds
-        self._since, self._last, self._cost = 0, time.monotonic(), 0.0
+        self._since, self._start, self._spent, self._cost = 0, time.monotonic(), 0.0, 0.0
+        self._last = self._start
         self._standing, self._optimizer, self._best = Standing(), None, None
         self._found, self._slowed = {}, 1.0
         self.is_kept = isinstance(checkpoints, Checkpoints)
@@ -95,7 +96,8 @@ class Journal:
         self._since += 1
         if self._steps is not None:
             return self._since >= self._steps
-        return time.monotonic() - self._last >= max(self._seconds, self._cost / _SHARE)
+        now = time.monotonic()
+        return now - self._last >= self._seconds and self._spent + self._cost <= _SHARE * (now - self._start)
 
     def keep_best(self):
         """Take the weights that the network has as the best so far."""
@@ -125,6 +127,7 @@ class Journal:
             warnings.warn(f"No checkpoint could be written ({reason}). The run goes on.", stacklevel=2)
         self._since, self._last = 0, time.monotonic()
         self._cost = self._last - start
+        self._spent += self._cost
 
     def end_stage(self, name, standing):
         """Bring the best weights back to the network, book the stage, called `name`, and turn to the next."""
