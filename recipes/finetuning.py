@@ -109,8 +109,8 @@ def finetune(
         seed: whole number that decides the head's start, the order of the images, dropout and augmentation. It does
             not change the split: that is `load_data`'s seed.
         cache: whether the part of the network that a stage leaves as it is runs once over the images, and its outputs
-            are kept on disk for this and later runs: `"auto"` where that saves time, True wherever it can be, or False.
-            The weights that come out are the same, up to rounding.
+            are kept on disk for this and later runs: `"auto"` where that saves time, True wherever it can be, or False,
+            which runs the network as it is. The weights that come out are the same, up to rounding.
         views: with augmentation: how many changed versions of each image go through the frozen part, once, unless
             `cache` is False; the epochs use them in turn. None changes the images anew in every epoch, and nothing is
             kept.

@@ -23,10 +23,10 @@ import recipes
 from recipes.data.row_cache import RowCache
 from recipes.training import runs
 from recipes.training.checkpoints import Checkpoints, Remembered
+from recipes.training.frozen_prefix import FrozenParts
 from recipes.training.journal import Journal
 from recipes.training.looping import Loop
 from recipes.training.progress import EpochLine
-from recipes.training.stages import FrozenParts
 
 PLAN = [recipes.Stage("head", 2, 0.03), recipes.Stage("blocks", 4, 0.03, 1.0, 0.3, 0.1)]
 # What has a state of its own beside the weights.

@@ -36,7 +36,7 @@ _BYTES = [1 << 24, 1 << 16, 1 << 8, 1]
 _LENGTH = np.zeros((4, _WINDOW), np.int32)
 _LENGTH[0, 2:4], _LENGTH[1, :4], _LENGTH[2, 4:8] = _BYTES[2:], _BYTES, _BYTES[::-1]
 _UNCOUNTED = np.array([2, 12, 8, 0], np.int32)
-_IS_EVEN = np.array([0, 0, 1, 0], np.int32)  # whether parts of odd length are followed by a byte of nothing
+_IS_FILLED_UP = np.array([0, 0, 1, 0], np.int32)  # whether parts of odd length are followed by a byte of nothing
 _FIRST = np.array([2, 8, 12, 0], np.int32)  # where the first part begins
 _CONTENT = np.array([10, 8, 8, 0], np.int32)  # where the EXIF part has its TIFF structure
 _MAGIC = b"\xff\xd8", b"\x89PNG", b"RIFF"
@@ -66,8 +66,8 @@ def _kind(encoded):
 def _find(content, kind):
     """Walk from part to part; where the TIFF structure of the EXIF part starts, or -1."""
     patterns, weights = tf.gather(_PATTERNS, kind), tf.gather(_LENGTH, kind)
-    uncounted, is_even, first, offset = tf.unstack(
-        tf.gather(np.stack([_UNCOUNTED, _IS_EVEN, _FIRST, _CONTENT], 1), kind), 4
+    uncounted, is_filled_up, first, offset = tf.unstack(
+        tf.gather(np.stack([_UNCOUNTED, _IS_FILLED_UP, _FIRST, _CONTENT], 1), kind), 4
     )
     end = tf.size(content) - _WINDOW - 8
 
@@ -76,7 +76,7 @@ def _find(content, kind):
         fits = tf.reduce_all((patterns == window) | (patterns < 0), -1)
         is_found, is_last, is_last_too, is_padding, is_part = tf.unstack(fits, 5)
         length = tf.reduce_sum(window * weights)
-        following = position + uncounted + length + is_even * (length % 2)
+        following = position + uncounted + length + is_filled_up * (length % 2)
         following = tf.where(is_padding, position + 1, following)
         is_over = is_last | is_last_too | ~is_part | (length < 0)
         return tf.where(is_over, end, following), tf.where(is_found, position + offset, -1)
