@@ -1,6 +1,11 @@
 """Laws over the catalogue of networks and over the classifiers built from it."""
 
+import base64
 import dataclasses
+import functools
+import hashlib
+import http.client
+import http.server
 import json
 import math
 import os
@@ -9,6 +14,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -526,6 +532,40 @@ def test_downloads_do_not_hang(monkeypatch):
         urllib.request.urlopen("https://example.invalid/file")
     assert time.monotonic() - start < 0.9
     assert getattr(urllib.request, "_opener", None) is before
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_downloads_are_compared_with_the_hash_that_the_host_sends(monkeypatch, tmp_path, is_whole):
+    content = bytes(range(256)) * 100
+    digest = base64.b64encode(hashlib.md5(content).digest()).decode()
+
+    class Host(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            sent = content if is_whole else content[:-1] + b"?"
+            self.send_response(200)
+            self.send_header("x-goog-hash", "crc32c=AAAAAA==")
+            self.send_header("x-goog-hash", f"md5={digest}")
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_):
+            pass
+
+    # What serves "https" here speaks plain HTTP.
+    monkeypatch.setattr(
+        http.client, "HTTPSConnection", lambda host, context=None, **_: http.client.HTTPConnection(host)
+    )
+    with http.server.HTTPServer(("localhost", 0), Host) as server, impatient_downloads():
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        get = functools.partial(keras.utils.get_file, "f.h5", f"https://localhost:{server.server_port}/f.h5")
+        if is_whole:
+            assert Path(get(cache_dir=tmp_path)).read_bytes() == content
+        else:
+            with pytest.raises(Exception, match="came damaged"):
+                get(cache_dir=tmp_path)
+            assert not list(tmp_path.rglob("*.h5"))
+        server.shutdown()
 
 
 def test_real_weights_give_keras_own_features(tmp_path):

@@ -1,6 +1,8 @@
 """Fetching published weights: at once when they are on disk, a clear error within ten seconds when they cannot come."""
 
+import base64
 import contextlib
+import hashlib
 import socket
 import threading
 import urllib.error
@@ -11,7 +13,8 @@ import keras
 # Together at most ten seconds until the first byte.
 REACH_SECONDS = 5
 READ_SECONDS = 5
-# Keras knows the hashes of all its files but those of MobileNet and MobileNetV2. These were taken from the files.
+# Keras knows the hashes of all its files but those of MobileNet and MobileNetV2. These were taken from the files; those
+# of the others the host sends along.
 _FOLDER = "https://storage.googleapis.com/tensorflow/keras-applications"
 _HASHES = {
     ("mobilenet_025", 224): (
@@ -38,7 +41,9 @@ def fetch_checked(name, shape):
 
 @contextlib.contextmanager
 def impatient_downloads():
-    """Within, `urllib` gives up on a host that does not answer in 5 seconds or falls silent for 5.
+    """Within, `urllib` gives up on a host that does not answer in 5 seconds or falls silent for 5, and compares what
+    comes with the hash that the host sends with it (the header `x-goog-hash` of Google's storage, which has all of
+    Keras' files).
 
     Python waits for a name server without limit and tries each address of a host in turn, so that a machine without
     a network may wait for minutes.
@@ -55,7 +60,30 @@ class _ImpatientHandler(urllib.request.HTTPSHandler):
     def https_open(self, request):
         _reach(request.host)
         request.timeout = READ_SECONDS
-        return super().https_open(request)
+        response = super().https_open(request)
+        _compare_at_the_end(response, request.full_url)
+        return response
+
+
+def _compare_at_the_end(response, url):
+    """Let the read that comes to the end of a response raise URLError where the whole is not what the host said."""
+    hashes = ",".join(response.headers.get_all("x-goog-hash", [])).split(",")
+    told = dict(part.strip().split("=", 1) for part in hashes if "=" in part)
+    if "md5" not in told or "Content-Encoding" in response.headers:
+        return
+    read, digest = response.read, hashlib.md5(usedforsecurity=False)
+
+    def compared(amount=None):
+        content = read(amount)
+        digest.update(content)
+        if not content or amount is None:
+            came = base64.b64encode(digest.digest()).decode()
+            if came != told["md5"]:
+                reason = f"{url} came damaged: its MD5 is {came} where the host says {told['md5']}"
+                raise urllib.error.URLError(reason)
+        return content
+
+    response.read = compared
 
 
 def _reach(host):

@@ -7,8 +7,8 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
-import tensorflow as tf
 
 from recipes.checks import complaint
 
@@ -128,7 +128,7 @@ def _unpacked(content):
 
 
 def _dtype(name):
-    return tf.as_dtype(name).as_numpy_dtype
+    return np.dtype(getattr(ml_dtypes, name, name))
 
 
 def _read(path):
