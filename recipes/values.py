@@ -246,11 +246,11 @@ class Result:
 
         return recipes.evaluate(self, data)
 
-    def export(self, folder):
+    def export(self, folder, **options):
         """See `recipes.export`."""
         import recipes
 
-        return recipes.export(self, folder)
+        return recipes.export(self, folder, **options)
 
     def save(self, folder):
         """See `recipes.save`."""

@@ -26,7 +26,7 @@ ROOM_MAY_IMPORT = {
     "training": {"checks", "locks", "values", "data", "bases", "saving"},
     "prediction": {"checks", "values", "data", "saving"},
     "evaluation": {"checks", "values", "data", "saving", "prediction", "reporting"},
-    "serving": {"checks", "locks", "values", "data", "saving"},
+    "serving": {"checks", "locks", "values", "data", "bases", "saving", "layers"},
     "finetuning": {"checks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"},
     "cli": {"checks"},
     "__main__": {"cli"},

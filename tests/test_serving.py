@@ -1,22 +1,32 @@
 """What is exported answers as what was measured, without this package."""
 
+import dataclasses
+import importlib.util
 import io
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from cases import random_images, tiny_base
 from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
 
+import layers
 import recipes
+from recipes.bases.simplifying import simplified
 from recipes.locks import lock
+from recipes.serving import exporting, formats
+from recipes.serving.warmup import warmup_requests
 
 SERVE = """
 import json, sys
+sys.modules["keras"] = None
 import tensorflow as tf
 assert "recipes" not in sys.modules
 served = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
@@ -33,8 +43,13 @@ def exported(classifier, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def serve(exported):
-    return tf.saved_model.load(str(exported)).signatures["serving_default"]
+def loaded(exported):
+    return tf.saved_model.load(str(exported)).signatures
+
+
+@pytest.fixture(scope="module")
+def serve(loaded):
+    return loaded["serving_default"]
 
 
 def test_plain_tensorflow_serves_raw_files(classifier, exported, photo_data):
@@ -57,14 +72,181 @@ def test_plain_tensorflow_serves_raw_files(classifier, exported, photo_data):
 
 def test_layout_and_signatures(classifier, exported):
     assert exported.name == "1"
-    assert {path.name for path in exported.iterdir()} >= {"saved_model.pb", "variables"}
-    loaded = tf.saved_model.load(str(exported))
-    assert set(loaded.signatures) >= {"serving_default", "pixels"}
-    images = np.zeros((2, 16, 16, 3), np.float32)
-    answer = loaded.signatures["pixels"](images=tf.constant(images))
-    np.testing.assert_allclose(
-        answer["probabilities"][0], -np.sort(-classifier.model.predict(images, verbose=0)[0]), atol=1e-6
+    names = {"assets", "assets.extra", "card.json", "card.md", "fingerprint.pb", "labels.txt", "saved_model.pb"}
+    assert {path.name for path in exported.iterdir()} == names | {"variables"}
+    assert (
+        (exported / "assets" / "labels.txt").read_text()
+        == (exported / "labels.txt").read_text()
+        == "blue\ngreen\nred\n"
     )
+    assert set(tf.saved_model.load(str(exported)).signatures) == {
+        "serving_default",
+        "pixels",
+        "classify",
+        "probabilities",
+    }
+
+
+def test_arrays_of_any_size_are_served_as_they_are_predicted(classifier, loaded, random):
+    for size in ((16, 16), (40, 25), (7, 90)):
+        images = random.integers(0, 256, (3, *size, 3), np.uint8)
+        answer = loaded["pixels"](images=tf.cast(images, tf.float32))
+        for expected, names, numbers in zip(
+            classifier.predict(images), answer["classes"], answer["probabilities"], strict=True
+        ):
+            assert names[0].numpy().decode() == expected.label
+            assert float(numbers[0]) == pytest.approx(expected.probability, abs=1e-5)
+    halves = random.uniform(0, 255, (2, 16, 16, 3)).astype("float32")  # of the model's size: taken as they are
+    expected = classifier.model.predict(halves, verbose=0)
+    np.testing.assert_allclose(
+        loaded["probabilities"](images=tf.constant(halves))["probabilities"], expected, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        loaded["pixels"](images=tf.constant(halves))["probabilities"], -np.sort(-expected), atol=1e-6
+    )
+
+
+def test_examples_are_classified_as_tensorflow_serving_asks(exported, loaded, photo_data):
+    contents = [Path(file).read_bytes() for file in photo_data.test.files[:3]] + [b"no image"]
+    examples = [tf.train.Example() for _ in range(5)]
+    for example, content in zip(examples, contents, strict=False):
+        example.features.feature["image_bytes"].bytes_list.value.append(content)
+    answer = loaded["classify"](inputs=tf.constant([example.SerializeToString() for example in examples]))
+    expected = loaded["serving_default"](image_bytes=tf.constant([*contents, b""]))
+    assert set(answer) == {"classes", "scores"}
+    np.testing.assert_array_equal(answer["classes"], expected["classes"])
+    np.testing.assert_array_equal(answer["scores"], expected["probabilities"])
+    model = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    methods = {name: signature.method_name for name, signature in model.meta_graphs[0].signature_def.items()}
+    assert methods["classify"] == "tensorflow/serving/classify"
+    assert methods["serving_default"] == "tensorflow/serving/predict"
+
+
+@pytest.mark.parametrize("bad", [(0,), (1, 3), (0, 1, 2, 3)])
+def test_bad_images_fail_alone(loaded, photo_data, bad):
+    contents = [Path(file).read_bytes() for file in photo_data.test.files[:4]]
+    whole = loaded["serving_default"](image_bytes=tf.constant(contents))
+    broken = [content[: len(content) // 8] if row in bad else content for row, content in enumerate(contents)]
+    answer = loaded["serving_default"](image_bytes=tf.constant(broken))
+    for row in range(4):
+        if row in bad:
+            assert answer["error"][row].numpy() == b"the image cannot be decoded"
+            assert set(answer["classes"][row].numpy()) == {b""} and not np.any(answer["probabilities"][row])
+        else:
+            assert answer["error"][row].numpy() == b""
+            np.testing.assert_array_equal(answer["classes"][row], whole["classes"][row])
+            np.testing.assert_allclose(answer["probabilities"][row], whole["probabilities"][row], atol=1e-6)
+
+
+def test_the_card_says_what_it_is_and_how_it_was_proved(classifier, exported, photo_data):
+    card = json.loads((exported / "card.json").read_text())
+    assert card["classes"] == list(classifier.class_names) and card["scores"] == classifier.report.scores
+    assert card["input"]["image_size"] == [16, 16] and card["measured_on"] == "test"
+    assert card["trained_on"]["images"] == len(classifier.trained_on)
+    proof = card["proof"]
+    assert proof["samples"] == "raw files of the test split" and proof["of"] == len(photo_data.test)
+    assert proof["files_as_in_the_report"] == [len(photo_data.test)] * 2
+    assert proof["formats"]["saved_model"]["top_1_identical"] == len(photo_data.test)
+    assert proof["formats"]["saved_model"]["largest_difference"] <= 1e-5
+    text = (exported / "card.md").read_text()
+    assert "blue, green, red" in text and f"accuracy {classifier.report.scores['accuracy']:.4g}" in text
+
+
+def test_warm_up_requests_are_those_of_tensorflow_serving_and_run(exported, loaded):
+    requests = warmup_requests(exported)
+    assert [len(inputs["image_bytes"]) for _, inputs in requests] == [1, 8]
+    for signature, inputs in requests:
+        answer = loaded[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+        assert set(answer["error"].numpy()) == {b""}
+
+
+def test_every_format_is_proved_and_says_its_size(classifier, photo_data, tmp_path):
+    version = classifier.export(tmp_path, formats=["keras", "onnx", "litert"])
+    names = {"model.keras", "model.onnx", "model.tflite", "card.json", "card.md", "labels.txt"}
+    assert {path.name for path in version.iterdir()} == names
+    card = json.loads((version / "card.json").read_text())
+    for name, file in (("keras", "model.keras"), ("onnx", "model.onnx"), ("litert", "model.tflite")):
+        assert card["proof"]["formats"][name]["top_1_identical"] == len(photo_data.test)
+        assert card["proof"]["formats"][name]["largest_difference"] < 1e-5
+        assert card["bytes"][name] == (version / file).stat().st_size
+    assert keras.saving.load_model(version / "model.keras").output_shape == (None, 3)
+
+
+@pytest.mark.parametrize("name", ["keras", "onnx", "litert"])
+def test_a_format_that_answers_otherwise_is_not_published(classifier, tmp_path, monkeypatch, name):
+    """Other weights than those that were measured."""
+    other = keras.models.clone_model(classifier.model)
+    write = formats.write_format
+    monkeypatch.setattr(
+        exporting,
+        "write_format",
+        lambda kind, result, folder: write(kind, dataclasses.replace(result, model=other), folder),
+    )
+    with pytest.raises(RuntimeError, match=f"the {name} file must answer as the model does"):
+        classifier.export(tmp_path, formats=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_given_samples_and_a_bound_of_ones_own(classifier, photo_data, tmp_path):
+    given = [*photo_data.test.files[:2], Path(photo_data.test.files[2]).read_bytes(), photo_data.test.images(0, 1)[0]]
+    version = classifier.export(tmp_path, samples=given, tolerance=0.5)
+    proof = json.loads((version / "card.json").read_text())["proof"]
+    assert proof["samples"] == "given samples" and proof["of"] == 4
+    assert proof["formats"]["saved_model"]["tolerance"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"formats": "savedmodel"}, ValueError, "formats is not known"),
+        ({"formats": ()}, ValueError, "formats must name at least one"),
+        ({"tolerance": 0}, ValueError, "tolerance must be above 0"),
+        ({"samples": []}, ValueError, "samples must hold an image"),
+    ],
+)
+def test_bad_arguments(classifier, tmp_path, options, error, said):
+    with pytest.raises(error, match=said):
+        classifier.export(tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_missing_for_a_format_is_named(classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else name)
+    with pytest.raises(ImportError, match=r"without tf2onnx.*keras-recipes\[onnx\]"):
+        classifier.export(tmp_path, formats="onnx")
+
+
+def test_simplified_it_has_fewer_operations_and_the_same_answers(tmp_path, random):
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, use_bias=False)(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.BatchNormalization()(keras.layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2)(x))
+    x = layers.ResizeConv(4, factor=2, activation="relu")(x)
+    x = layers.ResizeConv(4, factor=1.5, interpolation="bilinear")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
+    for weight in model.weights:
+        weight.assign(random.uniform(0.1, 1, weight.shape))
+    simple = simplified(model)
+    kinds = [type(layer).__name__ for layer in simple.layers]
+    assert "BatchNormalization" not in kinds and kinds.count("ResizeConv") == kinds.count("Conv2DTranspose") == 1
+    images = random.integers(0, 256, (5, 16, 16, 3)).astype("float32")
+    np.testing.assert_allclose(simple.predict(images, verbose=0), model.predict(images, verbose=0), rtol=1e-4)
+    assert len(model.layers) > len(simple.layers)
+    version = recipes.export(model, tmp_path, simplify=True, formats=("saved_model", "keras"))
+    assert json.loads((version / "card.json").read_text())["is_simplified"] is True
+
+
+def test_a_head_of_nearest_neighbours_exports(tmp_path, random, photo_data):
+    image = keras.Input((16, 16, 3))
+    features = keras.layers.GlobalAveragePooling2D()(image)
+    trunk = keras.Model(image, features)
+    head = layers.KNNClassifier(k=3, num_classes=3)
+    images = photo_data.train.images()
+    head.fit(trunk.predict(images, verbose=0), photo_data.train.labels)
+    version = recipes.export(keras.Model(image, head(features)), tmp_path, samples=photo_data.test.files)
+    proof = json.loads((version / "card.json").read_text())["proof"]["formats"]["saved_model"]
+    assert proof["top_1_identical"] == proof["samples"] == len(photo_data.test)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
@@ -104,7 +286,7 @@ def test_an_interrupted_export_leaves_nothing(classifier, tmp_path, monkeypatch)
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recipes.serving.exporting.check_parity", interrupt)
+    monkeypatch.setattr("recipes.serving.exporting.prove", interrupt)
     with pytest.raises(KeyboardInterrupt):
         classifier.export(tmp_path)
     assert list(tmp_path.iterdir()) == []

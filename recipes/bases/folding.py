@@ -25,7 +25,7 @@ def folded(model, is_trained=False):
     operations = {operation.name: operation for operation in model.operations}
     calls = list(ordered_calls(config))
     (source,), (target,) = references(config["input_layers"]), references(config["output_layers"])
-    folds = _folds(operations, calls, target, is_trained)
+    folds = find_folds(operations, calls, target, is_trained)
     absorbed = {normalization.name for normalization in folds.values()}
     pairs = {name: _pair(operations[name], normalization, is_trained) for name, normalization in folds.items()}
 
@@ -64,8 +64,15 @@ class _Whole(keras.layers.Layer):
         return self.compute(images, training)
 
 
-def _folds(operations, calls, target, is_trained):
-    """`{name of a convolution: the BatchNormalization that is all that follows it}`."""
+def find_folds(operations, calls, target, is_trained=False):
+    """`{name of a convolution: the BatchNormalization that is all that follows it}` of a flat functional model.
+
+    Args:
+        operations: those of the model, by name.
+        calls: `ordered_calls` of its config.
+        target: reference of its output.
+        is_trained: whether those that are not frozen are left out.
+    """
     uses, made = {}, {}
     for name, _, node in calls:
         made[name] = made.get(name, 0) + 1

@@ -1,44 +1,66 @@
-"""Exporting a classifier as a SavedModel."""
+"""Exporting a classifier for serving."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from recipes.checks import complaint
+from recipes.bases.simplifying import simplified
+from recipes.checks import check_number, complaint
 from recipes.locks import lock
 from recipes.saving import open_classifier, writable_folder
-from recipes.serving.parity import check_parity
-from recipes.serving.signatures import bytes_signature, pixels_signature
+from recipes.serving.card import card_text, make_card
+from recipes.serving.formats import FILES, check_formats, write_format, write_labels
+from recipes.serving.parity import Samples, prove
+from recipes.serving.warmup import write_warmup
+from recipes.values import write_json, write_text
 
 _TEMPORARY = ".export-"
 
 
-def export(model: str | Any, folder: str | os.PathLike):
-    """Export a classifier as a SavedModel that takes the bytes of images and gives names.
+def export(
+    model: str | Any,
+    folder: str | os.PathLike,
+    *,
+    formats: str | list[str] = ("saved_model",),
+    samples: list[str] | Any = None,
+    simplify: bool = False,
+    tolerance: float | None = None,
+):
+    """Export a classifier that takes the bytes of images and gives names, proved to answer as what was measured.
 
     It becomes the next version in `folder`, in the layout that TensorFlow Serving reads: `folder/1`, `folder/2`, … .
 
-    1. Write the SavedModel under a temporary name. `serving_default` takes `image_bytes`, the bytes of encoded images
-       of any size, and gives `classes` and `probabilities`, most probable first; `pixels` takes arrays at the model's
-       size. Decoder, EXIF orientation, resizing, preprocessing and class names are inside. (A model with neither one
-       nor three channels has `pixels` only, as its default.)
-    2. Load it again and compare it with the model, on the raw files of the measured split where there are any.
-    3. Rename it to its number. An existing version is never touched, and a failure leaves nothing.
+    1. Write each format under a temporary name. The SavedModel's `serving_default` takes `image_bytes`, the bytes of
+       encoded images of any size, and gives `classes` and `probabilities`, most probable first, and `error`, empty
+       where the image could be read; `classify` takes `tf.Example` with the feature `image_bytes`; `pixels` takes
+       `images`, arrays of any one size; `probabilities` takes `images` at the model's size and keeps the order of the
+       classes. Decoder, EXIF orientation, resizing, preprocessing and class names are inside. (A model with neither
+       one nor three channels takes arrays only, in `serving_default`.)
+    2. Run samples through each format in a fresh process that knows neither this package nor Keras, and compare.
+    3. Add `labels.txt`, `card.json` and `card.md`, and requests for warming up.
+    4. Rename it to its number. An existing version is never touched, and a failure leaves nothing.
 
     Args:
         model: `Result`, folder of a saved one, or Keras model.
         folder: path; made when absent.
+        formats: of `"saved_model"` (what TensorFlow Serving and `recipes serve` take), `"keras"`, `"onnx"` (needs
+            `pip install "keras-recipes[onnx]"`) and `"litert"`. The last two take float32 images at the model's size.
+        samples: paths, bytes or arrays to prove it with; by default the raw files of the measured split where they are
+            still there, else its images, else made-up ones. At most 512 of them, spread evenly, are run.
+        simplify: whether BatchNormalization is folded into convolutions and `ResizeConv` collapsed first.
+        tolerance: largest difference of a probability, above 0; by default 1e-5, for ONNX and LiteRT 1e-4, and for
+            models in half precision 1e-2.
 
     Returns:
         The folder of the new version, a `pathlib.Path`.
 
     Raises:
-        RuntimeError: the SavedModel does not answer as the model does.
+        RuntimeError: a format does not answer as the model does.
+        ImportError: a format needs a package that is not installed.
         OSError: the folder cannot be written.
 
     Example:
@@ -47,18 +69,44 @@ def export(model: str | Any, folder: str | os.PathLike):
         PosixPath('served/flowers/1')
     """
     where = "export"
+    formats = check_formats(formats, where)
+    if tolerance is not None:
+        check_number(where, "tolerance", tolerance, above=True)
     result = open_classifier(model, where)
     folder = writable_folder(folder, where)
     temporary, held = _make_temporary(folder)
     try:
-        _write(result, temporary)
-        check_parity(result, temporary, where)
+        exported = dataclasses.replace(result, model=simplified(result.model)) if simplify else result
+        for name in formats:
+            write_format(name, exported, temporary)
+        _prove(formats, temporary, result, samples, simplify, tolerance, where)
         _sync(temporary)
         temporary.chmod(0o755)
         return _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(held)
+
+
+def _prove(formats, folder, result, given, is_simplified, tolerance, where):
+    """Prove every format against the measured model; add the card and what else a server likes to have."""
+    samples = Samples(result, given, where)
+    proofs = {name: prove(name, folder, samples, result, tolerance, where) for name in formats}
+    sizes = {name: _size(folder, name) for name in formats}
+    card = make_card(result, samples, proofs, sizes, is_simplified)
+    write_json(folder / "card.json", card)
+    write_text(folder / "card.md", card_text(card))
+    write_labels(result.class_names, folder / "labels.txt")
+    if "saved_model" in formats:
+        write_warmup(result.image_size, result.channels, folder)
+
+
+def _size(folder, name):
+    """Bytes of a format."""
+    others = {file for other, file in FILES.items() if other != name}
+    if name != "saved_model":
+        return (folder / FILES[name]).stat().st_size
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name not in others)
 
 
 def _make_temporary(folder):
@@ -78,16 +126,6 @@ def _make_temporary(folder):
     return temporary, held
 
 
-def _write(result, folder):
-    archive = keras.export.ExportArchive()
-    archive.track(result.model)
-    takes_files = result.channels in (1, 3)
-    if takes_files:
-        archive.add_endpoint("serving_default", *bytes_signature(result))
-    archive.add_endpoint("pixels" if takes_files else "serving_default", *pixels_signature(result))
-    archive.write_out(os.fspath(folder), verbose=False)
-
-
 def _publish(temporary, folder):
     """Rename to the next free number; another process may take a number first, then the one after it is tried."""
     number = 1 + max((int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()), default=0)
@@ -97,7 +135,7 @@ def _publish(temporary, folder):
             temporary.rename(version)
         except OSError as error:
             if not version.exists():
-                rule = f"the SavedModel cannot be renamed ({error.strerror})"
+                rule = f"the export cannot be renamed ({error.strerror})"
                 raise OSError(complaint("export", rule, repr(str(version)), "Choose another folder.")) from error
             number += 1
         else:

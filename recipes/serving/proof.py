@@ -1,0 +1,120 @@
+"""A script for a fresh process: what an exported file answers to given samples, by its own runtime alone.
+
+    python -P proof.py FORMAT FOLDER SAMPLES ANSWERS
+
+It imports neither this package nor, but for a Keras file, Keras: what it finds is what any other user of the file
+finds. SAMPLES is an .npz with `contents`, the bytes of all files on end, `ends`, where each ends, and `pixels`, uint8
+images at the model's size; ANSWERS becomes one with `probabilities` in the order of the classes.
+"""
+
+import contextlib
+import sys
+import time
+
+import numpy as np
+
+BATCH = 32
+FEW = 8
+
+
+def main(name, folder, samples, answers):
+    """Answer every sample by the file of format `name` in `folder`."""
+    with np.load(samples) as content:
+        given = dict(content)
+    if name != "keras":
+        sys.modules["keras"] = None
+    answer = {"saved_model": _saved_model, "keras": _keras, "onnx": _onnx, "litert": _litert}[name](folder, given)
+    next(answer)  # what is to be imported is
+    began = time.monotonic()
+    next(answer)  # the file is loaded
+    seconds_to_load = time.monotonic() - began
+    probabilities, others = next(answer)
+    np.savez(answers, probabilities=probabilities, seconds_to_load=seconds_to_load, **others)
+
+
+def _batches(values):
+    return (values[start : start + BATCH] for start in range(0, len(values), BATCH))
+
+
+def _saved_model(folder, given):
+    import tensorflow as tf
+
+    yield
+    signatures = tf.saved_model.load(folder).signatures
+    yield
+    pixels = given["pixels"].astype("float32")
+    fixed = [signatures["probabilities"](images=tf.constant(part))["probabilities"] for part in _batches(pixels[:FEW])]
+    others = {"of_pixels": np.concatenate(fixed)}
+    if "pixels" not in signatures:
+        ranked = [signatures["serving_default"](images=tf.constant(part)) for part in _batches(pixels)]
+        yield _unranked(ranked, folder, "probabilities"), others
+        return
+    contents = np.split(given["contents"], given["ends"][:-1])
+    contents = [part.tobytes() for part in contents]
+    ranked = [signatures["serving_default"](image_bytes=tf.constant(part)) for part in _batches(contents)]
+    errors = {text.decode() for part in ranked for text in part["error"].numpy()} - {""}
+    if errors:
+        sys.exit(f"a sample could not be read: {', '.join(errors)}")
+    few = signatures["pixels"](images=tf.constant(pixels[:FEW]))
+    others["of_any_pixels"] = _unranked([few], folder, "probabilities")
+    examples = [
+        tf.train.Example(
+            features=tf.train.Features(
+                feature={"image_bytes": tf.train.Feature(bytes_list=tf.train.BytesList(value=[one]))}
+            )
+        ).SerializeToString()
+        for one in contents[:FEW]
+    ]
+    others["of_examples"] = _unranked([signatures["classify"](inputs=tf.constant(examples))], folder, "scores")
+    yield _unranked(ranked, folder, "probabilities"), others
+
+
+def _unranked(answers, folder, scores):
+    """Probabilities in the order of the class names, from answers that have the most probable first."""
+    with open(f"{folder}/assets/labels.txt", encoding="utf-8", newline="\n") as file:
+        places = {name: place for place, name in enumerate(file.read().split("\n")[:-1])}
+    rows = []
+    for answer in answers:
+        for names, ranked in zip(answer["classes"].numpy(), answer[scores].numpy(), strict=True):
+            row = np.zeros(len(places), np.float32)
+            row[[places[name.decode()] for name in names]] = ranked
+            rows.append(row)
+    return np.stack(rows)
+
+
+def _keras(folder, given):
+    import keras
+
+    with contextlib.suppress(ImportError):
+        import layers  # noqa: F401 (registers this package's layers, which a model may have)
+    yield
+    model = keras.saving.load_model(f"{folder}/model.keras", safe_mode=True)
+    yield
+    yield model.predict(given["pixels"], batch_size=BATCH, verbose=0), {}
+
+
+def _onnx(folder, given):
+    import onnxruntime
+
+    yield
+    session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    yield
+    answers = [session.run(None, {name: part.astype("float32")})[0] for part in _batches(given["pixels"])]
+    yield np.concatenate(answers), {}
+
+
+def _litert(folder, given):
+    import tensorflow as tf
+
+    yield
+    runner = tf.lite.Interpreter(f"{folder}/model.tflite").get_signature_runner()
+    ((name, _),) = runner.get_input_details().items()
+    ((output, _),) = runner.get_output_details().items()
+    yield
+    answers = [runner(**{name: part.astype("float32")})[output].copy() for part in _batches(given["pixels"])]
+    yield np.concatenate(answers), {}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
