@@ -22,6 +22,7 @@ _ROOMS = {
     "plot_curves": "reporting.plots",
     "predict": "prediction",
     "save": "saving",
+    "serve": "serving.server",
 }
 __all__ = sorted(_ROOMS)
 

@@ -5,6 +5,7 @@ import ast
 import contextlib
 import importlib
 import inspect
+import itertools
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ COMMANDS = {
     "evaluate": "recipes.evaluation",
     "predict": "recipes.prediction",
     "export": "recipes.serving.exporting",
+    "serve": "recipes.serving.server",
     "cache": "recipes.caching",
 }
 _EPILOG = """\
@@ -112,6 +114,14 @@ def _summary(command, module):
     return ast.get_docstring(verb).splitlines()[0].rstrip(".").replace("%", "%%")
 
 
+def _named(function, words):
+    """Words before the first option are the arguments that have no default, in their order."""
+    required = [name for name, kind in inspect.signature(function).parameters.items() if kind.default is kind.empty]
+    bare = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    pairs = [part for name, word in zip(required, bare, strict=False) for part in (f"--{name}", word)]
+    return [*pairs, *bare[len(required) :], *words[len(bare) :]]
+
+
 def _parse(command, function, arguments):
     """Keyword arguments for a verb. Nothing a command line or job file names is imported or run."""
     from jsonargparse import ArgumentError, ArgumentParser
@@ -123,7 +133,7 @@ def _parse(command, function, arguments):
     for name in many:
         parser.add_argument(f"--{name}", nargs="+", type=str, required=True, help="Paths of images.")
     try:
-        taken = parser.parse_args(arguments).as_dict()
+        taken = parser.parse_args(_named(function, arguments)).as_dict()
     except ArgumentError as error:
         raise ValueError(_advise(command, function, str(error))) from error
     taken.pop("config", None)
@@ -140,6 +150,8 @@ def _advise(command, function, message):
 
 
 def _show(command, outcome):
+    if outcome is None:
+        return
     if command == "predict":
         for prediction in outcome:
             sys.stdout.write(f"{prediction.label}\t{prediction.probability:.4f}\n")

@@ -1,1 +1,5 @@
-"""Classifiers for serving: signatures, exporting, and the proof that what is served is what was measured."""
+"""Classifiers for serving: exporting with a proof that what is served is what was measured, a server, a client."""
+
+from recipes.serving.client import Client
+
+__all__ = ["Client"]
