@@ -1,5 +1,6 @@
 """Keras layers, each faithful to its paper; they run on every Keras backend."""
 
+from layers.augmentation.crop_average import CropAverage
 from layers.augmentation.lens_distortion import LensDistortion
 from layers.augmentation.pca_lighting import PCALighting
 from layers.augmentation.random_resized_crop import RandomResizedCrop
@@ -30,6 +31,7 @@ from layers.unfolding import is_unfoldable, unfold
 __all__ = [
     "BinaryConv",
     "BinaryDense",
+    "CropAverage",
     "DenseBlock",
     "DepthwiseSeparableConv",
     "FireBlock",

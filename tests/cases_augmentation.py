@@ -1,5 +1,7 @@
 """Rows of the augmentation layers."""
 
+import keras
+import numpy as np
 from layer_case import LayerCase
 
 import layers
@@ -9,7 +11,44 @@ def unchanged(layer, images):
     return images
 
 
+def small_classifier():
+    convolution, norm = keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()
+    pool, head = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="softmax")
+    return keras.Sequential([keras.Input((6, 7, 3)), convolution, norm, pool, head])
+
+
+def mean_over_crops(layer, images):
+    """Windows by hand, one by one."""
+    tall, wide = images.shape[1:3]
+    places = [((tall - 6) // 2, (wide - 7) // 2)]
+    if layer.crops >= 5:
+        places += [(top, left) for top in (0, tall - 6) for left in (0, wide - 7)]
+    answers = []
+    for top, left in places:
+        crop = images[:, top : top + 6, left : left + 7]
+        answers.append(layer.model.predict(crop, verbose=0))
+        if layer.crops in (2, 10):
+            answers.append(layer.model.predict(crop[:, :, ::-1], verbose=0))
+    return np.mean(answers, axis=0)
+
+
 AUGMENTATION = (
+    LayerCase(
+        "CropAverage",
+        lambda: layers.CropAverage(small_classifier()),
+        (11, 9, 3),
+        mean_over_crops,
+        bad=(({"model": 3}, "model=3"), ({"model": small_classifier(), "crops": 3}, "crops=3")),
+    ),
+    *(
+        LayerCase(
+            f"CropAverage of {crops}",
+            lambda crops=crops: layers.CropAverage(small_classifier(), crops),
+            (11, 10, 3),
+            mean_over_crops,
+        )
+        for crops in (1, 2, 5)
+    ),
     LayerCase(
         "RandomResizedCrop",
         lambda: layers.RandomResizedCrop((6, 7), seed=1),

@@ -20,10 +20,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 import layers
 import recipes
 from recipes.bases.simplifying import simplified
+from recipes.data.decoding import make_decoder
 from recipes.locks import lock
 from recipes.serving import exporting, formats
 from recipes.serving.warmup import warmup_requests
 
+ROOT = Path(__file__).parents[1]
 SERVE = """
 import json, sys
 sys.modules["keras"] = None
@@ -145,7 +147,8 @@ def test_the_card_says_what_it_is_and_how_it_was_proved(classifier, exported, ph
     assert card["trained_on"]["images"] == len(classifier.trained_on)
     proof = card["proof"]
     assert proof["samples"] == "raw files of the test split" and proof["of"] == len(photo_data.test)
-    assert proof["files_as_in_the_report"] == [len(photo_data.test)] * 2
+    count, accuracy = len(photo_data.test), classifier.report.scores["accuracy"]
+    assert proof["in_the_report"] == {"images": count, "same": count, "accuracy": accuracy}
     assert proof["formats"]["saved_model"]["top_1_identical"] == len(photo_data.test)
     assert proof["formats"]["saved_model"]["largest_difference"] <= 1e-5
     text = (exported / "card.md").read_text()
@@ -202,6 +205,7 @@ def test_given_samples_and_a_bound_of_ones_own(classifier, photo_data, tmp_path)
         ({"formats": ()}, ValueError, "formats must name at least one"),
         ({"tolerance": 0}, ValueError, "tolerance must be above 0"),
         ({"samples": []}, ValueError, "samples must hold an image"),
+        ({"crops": 3}, ValueError, "crops must be one of"),
     ],
 )
 def test_bad_arguments(classifier, tmp_path, options, error, said):
@@ -235,6 +239,21 @@ def test_simplified_it_has_fewer_operations_and_the_same_answers(tmp_path, rando
     assert len(model.layers) > len(simple.layers)
     version = recipes.export(model, tmp_path, simplify=True, formats=("saved_model", "keras"))
     assert json.loads((version / "card.json").read_text())["is_simplified"] is True
+
+
+def test_an_average_over_crops_exports(classifier, photo_data, tmp_path):
+    version = classifier.export(tmp_path, crops=10, formats=["saved_model", "keras", "litert"])
+    average = layers.CropAverage(classifier.model, 10)
+    card = json.loads((version / "card.json").read_text())
+    assert card["crops"] == 10 and card["input"]["image_size"] == [18, 18]
+    assert {proof["top_1_identical"] for proof in card["proof"]["formats"].values()} == {len(photo_data.test)}
+    images = np.stack(
+        [make_decoder((18, 18), 3, "crop")([Path(file).read_bytes()])[0] for file in photo_data.test.files]
+    )
+    expected = average(images.astype("float32")).numpy()
+    served = tf.saved_model.load(str(version)).signatures["serving_default"]
+    answer = served(image_bytes=tf.constant([Path(file).read_bytes() for file in photo_data.test.files]))
+    np.testing.assert_allclose(answer["probabilities"], -np.sort(-expected), atol=1e-5)
 
 
 def test_a_head_of_nearest_neighbours_exports(tmp_path, random, photo_data):
@@ -331,3 +350,33 @@ def test_a_folder_that_cannot_be_written(classifier, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot be written"):
         classifier.export(tmp_path / "file")
+
+
+JAX = """
+import json, sys
+from pathlib import Path
+import keras
+import numpy as np
+import recipes
+keras.utils.set_random_seed(1)
+model = keras.Sequential([
+    keras.Input((16, 16, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3),
+    keras.layers.BatchNormalization(), keras.layers.GlobalAveragePooling2D(),
+    keras.layers.Dense(3, activation="softmax"),
+])
+version = recipes.export(model, sys.argv[1], formats=["saved_model", "keras"], samples=sys.argv[2:])
+print(keras.backend.backend(), (version / "card.json").read_text().replace(chr(10), " "))
+"""
+
+
+def test_models_of_the_jax_backend_export(tmp_path, photo_data):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed")
+    words = [sys.executable, "-c", JAX, str(tmp_path / "served"), *photo_data.test.files[:5]]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    backend, card = done.stdout.strip().splitlines()[-1].split(" ", 1)
+    assert backend == "jax"
+    for proof in json.loads(card)["proof"]["formats"].values():
+        assert proof["top_1_identical"] == proof["samples"] == 5

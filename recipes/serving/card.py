@@ -18,7 +18,7 @@ _TOLD = (
 )
 
 
-def make_card(result, samples, proofs, sizes, is_simplified):
+def make_card(result, samples, proofs, sizes, *, is_simplified, crops):
     """The card as plain JSON.
 
     Args:
@@ -27,12 +27,13 @@ def make_card(result, samples, proofs, sizes, is_simplified):
         proofs: `{format: what was proved}`.
         sizes: `{format: bytes}`.
         is_simplified: whether the network was rewritten for serving.
+        crops: over how many crops it averages.
 
     Returns:
         dictionary.
     """
     report = result.report
-    same, known = samples.agreement(result)
+    told = samples.in_the_report(result)
     card = {
         "name": result.model.name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -46,12 +47,13 @@ def make_card(result, samples, proofs, sizes, is_simplified):
         },
         "parameters": int(result.model.count_params()),
         "is_simplified": is_simplified,
+        "crops": crops,
         "bytes": sizes,
         "proof": {"samples": samples.source, "of": samples.total, "formats": proofs},
         "versions": versions(),
     }
-    if known:
-        card["proof"]["files_as_in_the_report"] = [same, known]
+    if told["images"]:
+        card["proof"]["in_the_report"] = told
     if report is not None:
         card["trained_on"] = {
             name: report.settings[name] for name in (*_TOLD, "data_fingerprint") if name in report.settings
@@ -65,6 +67,7 @@ def make_card(result, samples, proofs, sizes, is_simplified):
 def card_text(card):
     """The card as Markdown for people."""
     size = "×".join(str(side) for side in card["input"]["image_size"])
+    is_many = card["crops"] > 1
     lines = [f"# {card['name']}", "", f"An image classifier, exported {card['created']}.", ""]
     lines += [
         f"- **Classes** ({len(card['classes'])}): {', '.join(card['classes'][:50])}"
@@ -76,7 +79,11 @@ def card_text(card):
     lines += [f"- **Parameters**: {card['parameters']:,}"]
     if "scores" in card:
         told = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in card["scores"].items())
-        lines += [f"- **Measured** on the {card['measured_on']} split: {told}"]
+        lines += [f"- **Measured** on the {card['measured_on']} split{', by one crop' * is_many}: {told}"]
+        if is_many and "in_the_report" in card["proof"]:
+            lines += [
+                f"- **Averaged over {card['crops']} crops**: accuracy {card['proof']['in_the_report']['accuracy']:.4g}"
+            ]
         settings = ", ".join(f"{name} {value}" for name, value in card["trained_on"].items() if value is not None)
         lines += [f"- **Trained on** {settings}"]
     else:

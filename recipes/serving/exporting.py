@@ -8,6 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import keras
+
+import layers
 from recipes.bases.simplifying import simplified
 from recipes.checks import check_number, complaint
 from recipes.locks import lock
@@ -19,6 +22,7 @@ from recipes.serving.warmup import write_warmup
 from recipes.values import write_json, write_text
 
 _TEMPORARY = ".export-"
+_LARGER = 8 / 7  # 256 for 224
 
 
 def export(
@@ -27,6 +31,7 @@ def export(
     *,
     formats: str | list[str] = ("saved_model",),
     samples: list[str] | Any = None,
+    crops: int = 1,
     simplify: bool = False,
     tolerance: float | None = None,
 ):
@@ -51,6 +56,8 @@ def export(
             `pip install "keras-recipes[onnx]"`) and `"litert"`. The last two take float32 images at the model's size.
         samples: paths, bytes or arrays to prove it with; by default the raw files of the measured split where they are
             still there, else its images, else made-up ones. At most 512 of them, spread evenly, are run.
+        crops: 2, 5 or 10 to average the answers over crops of an image that is taken 8/7 as large, see
+            `layers.CropAverage`; each costs as much as one image.
         simplify: whether BatchNormalization is folded into convolutions and `ResizeConv` collapsed first.
         tolerance: largest difference of a probability, above 0; by default 1e-5, for ONNX and LiteRT 1e-4, and for
             models in half precision 1e-2.
@@ -73,13 +80,19 @@ def export(
     if tolerance is not None:
         check_number(where, "tolerance", tolerance, above=True)
     result = open_classifier(model, where)
+    measured = _with_crops(result, crops)
     folder = writable_folder(folder, where)
     temporary, held = _make_temporary(folder)
     try:
-        exported = dataclasses.replace(result, model=simplified(result.model)) if simplify else result
+        if simplify:
+            result = dataclasses.replace(result, model=simplified(result.model))
+        exported = _with_crops(result, crops)
         for name in formats:
             write_format(name, exported, temporary)
-        _prove(formats, temporary, result, samples, simplify, tolerance, where)
+        proved = _prove(formats, temporary, measured, samples, tolerance, where)
+        card = make_card(measured, *proved, is_simplified=simplify, crops=crops)
+        write_json(temporary / "card.json", card)
+        write_text(temporary / "card.md", card_text(card))
         _sync(temporary)
         temporary.chmod(0o755)
         return _publish(temporary, folder)
@@ -88,17 +101,26 @@ def export(
         os.close(held)
 
 
-def _prove(formats, folder, result, given, is_simplified, tolerance, where):
-    """Prove every format against the measured model; add the card and what else a server likes to have."""
+def _with_crops(result, crops):
+    """The classifier that averages over crops of an image that is taken larger."""
+    if crops == 1:
+        return result
+    average = layers.CropAverage(result.model, crops)
+    size = tuple(round(side * _LARGER) for side in result.image_size)
+    image = keras.Input((*size, result.channels), name="images")
+    model = keras.Model(image, average(image), name=result.model.name)
+    return dataclasses.replace(result, model=model, image_size=size)
+
+
+def _prove(formats, folder, result, given, tolerance, where):
+    """(samples, proof and bytes of each format against the measured model); adds what else a server likes to have."""
     samples = Samples(result, given, where)
     proofs = {name: prove(name, folder, samples, result, tolerance, where) for name in formats}
     sizes = {name: _size(folder, name) for name in formats}
-    card = make_card(result, samples, proofs, sizes, is_simplified)
-    write_json(folder / "card.json", card)
-    write_text(folder / "card.md", card_text(card))
     write_labels(result.class_names, folder / "labels.txt")
     if "saved_model" in formats:
         write_warmup(result.image_size, result.channels, folder)
+    return samples, proofs, sizes
 
 
 def _size(folder, name):

@@ -46,15 +46,14 @@ class Samples:
         self.contents = [_content(sample) for sample in self.names] if takes_files else []
         self.expected = result.model.predict(self.pixels, batch_size=proof.BATCH, verbose=0)
 
-    def agreement(self, result):
-        """`(files whose class is the one in the report, files)` for those samples that the report has."""
-        rows = {row["file"]: row["predicted"] for row in (result.report.rows if result.report is not None else ())}
-        known = [
-            (rows[name], best)
-            for name, best in zip(self.names, self.expected.argmax(1), strict=True)
-            if isinstance(name, str) and name in rows
-        ]
-        return sum(result.class_names[best] == told for told, best in known), len(known)
+    def in_the_report(self, result):
+        """Of the samples that the report has: `images`; `same`, those with the class that stands there; `accuracy`."""
+        rows = {row["file"]: row for row in (result.report.rows if result.report is not None else ())}
+        best = [result.class_names[index] for index in self.expected.argmax(1)]
+        known = [(rows[name], said) for name, said in zip(self.names, best, strict=True) if _is_in(rows, name)]
+        same = sum(row["predicted"] == said for row, said in known)
+        right = sum(row["true"] == said for row, said in known)
+        return {"images": len(known), "same": same, "accuracy": right / max(len(known), 1)}
 
     def save(self, path):
         """Write them for `proof.py`."""
@@ -114,6 +113,10 @@ def _answer(name, folder, samples, where):
             raise RuntimeError(complaint(where, rule, received, "Nothing was published. Please report it."))
         with np.load(answers) as content:
             return dict(content)
+
+
+def _is_in(rows, name):
+    return isinstance(name, str) and name in rows
 
 
 def _choose(result, given, takes_files, where):
