@@ -6,6 +6,8 @@ import threading
 
 import numpy as np
 
+_AT_ONCE = 2  # batches, so that one is decoded while the other is computed
+
 
 class FullError(Exception):
     """More waits than may."""
@@ -24,8 +26,9 @@ class Batcher:
         self.batch_size, self.queue_size, self._watch = batch_size, queue_size, watch
         self.waiting = 0  # rows
         self._queue, self._changed, self._is_closed = collections.deque(), threading.Condition(), False
-        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._work, name="batches", daemon=True) for _ in range(_AT_ONCE)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, function, kind, inputs):
         """Have `function(**inputs)` run, together with others of the same function and kind.
@@ -56,8 +59,9 @@ class Batcher:
         """Run what waits, then end."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self):
         while (batch := self._next()) is not None:

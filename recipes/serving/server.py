@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recipes.checks import check_number, check_whole, complaint
 
-_NEEDS = "starlette", "uvicorn", "prometheus_client"
+_NEEDS = "starlette", "uvicorn", "prometheus_client", "orjson", "pybase64"
 _GRACE = 30  # seconds for requests under way when the server is asked to stop
 
 
@@ -46,7 +46,7 @@ def serve(
 
     Raises:
         FileNotFoundError: there is no version in the folder.
-        ImportError: starlette, uvicorn or prometheus-client is missing.
+        ImportError: the packages of `pip install "keras-recipes[serve]"` are missing.
         OSError: the port is taken.
 
     Example:
