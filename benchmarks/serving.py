@@ -77,7 +77,8 @@ def parity(result, version, files, hostile):
                 unread.append((Path(path).name, expected is None, bool(answer["error"][0].numpy())))
                 continue
             same += answer["classes"][0, 0].numpy().decode() == expected.label
-            worst = max(worst, abs(float(answer["probabilities"][0, 0]) - expected.probability))
+            told = zip(answer["classes"][0].numpy(), answer["probabilities"][0].numpy(), strict=True)
+            worst = max(worst, *(abs(expected.probabilities[name.decode()] - float(number)) for name, number in told))
         return {"same_first_class": same, "of": len(paths) - len(unread), "largest_difference": worst, "unread": unread}
 
     def accuracy(feed):
@@ -188,11 +189,12 @@ def load(result, folder, version, files, seconds, clients):
         server.close()
     latencies = sorted(latency for latency, _ in seen)
     kinds = [kind for _, kind in seen]
+    right = kinds.count("right") / seconds
     return {
         "clients": clients,
-        "images_per_second": len(seen) / seconds,
+        "images_per_second": right,
         "alone": alones,
-        "ratio": len(seen) / seconds / statistics.mean(alones),
+        "ratio": right / statistics.mean(alones),
         "p50_ms": 1e3 * latencies[len(latencies) // 2],
         "p99_ms": 1e3 * latencies[int(len(latencies) * 0.99)],
         "answers": {kind: kinds.count(kind) for kind in ("right", "wrong", "error")},

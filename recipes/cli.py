@@ -119,7 +119,7 @@ def _named(function, words):
     required = [name for name, kind in inspect.signature(function).parameters.items() if kind.default is kind.empty]
     bare = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
     pairs = [part for name, word in zip(required, bare, strict=False) for part in (f"--{name}", word)]
-    return [*pairs, *bare[len(required) :], *words[len(bare) :]]
+    return [*words[len(bare) :], *pairs, *bare[len(required) :]]  # the last word counts: before it, a job file
 
 
 def _parse(command, function, arguments):

@@ -259,6 +259,17 @@ class Result:
         return recipes.save(self, folder)
 
 
+def sync_folder(folder):
+    """See the names in a folder on disk, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path, content):
     """Write `content` as JSON to `path`, by `write_text`."""
     write_text(path, json.dumps(content, indent=1))

@@ -1,5 +1,6 @@
 """The door for data: every source, what it complains about, and how it splits."""
 
+import io
 import os
 import shutil
 import struct
@@ -16,6 +17,7 @@ from PIL import Image
 
 import recipes
 from recipes.data.batches import ordered_batches, steps_per_epoch, training_batches
+from recipes.data.headers import examine
 
 SPLITS = ("train", "valid", "test")
 
@@ -264,6 +266,35 @@ def test_a_class_without_images_is_named(random):
     rows = np.eye(4)[np.arange(30) % 3]
     with pytest.raises(ValueError, match="none of '3'"):
         recipes.load_data((random_images(random, 30), rows))
+
+
+def gif(*sizes):
+    """An animated GIF whose frames claim these (width, height), with colour tables and an extension between."""
+    whole = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0x80 | 1, 0, 0) + bytes(3 * 4)
+    for width, height in sizes:
+        whole += b"\x21\xf9\x04" + bytes(4) + b"\0"
+        whole += b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0x80) + bytes(3 * 2)
+        whole += b"\x02" + b"\x02\x4c\x01" + b"\x03abc" + b"\0"
+    return whole + b";"
+
+
+def test_all_frames_of_a_gif_count():
+    assert examine(gif((8, 8)))[1] == 64
+    assert examine(gif((8, 8), (1, 3), (20_000, 20_000 - 1)))[1] == 64 + 3 + 399_980_000
+    reason, _ = examine(gif((8, 8), (65_535, 65_535)))
+    assert "its frames claim more than 400,000,000 pixels" in reason
+    for end in range(1, 60):  # cut anywhere: no error, no endless walk
+        examine(gif((8, 8), (1, 3))[:end])
+    frames = [Image.new("L", (30, 20 + number), number * 40) for number in range(3)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    assert 600 <= examine(buffer.getvalue())[1] <= 3 * 30 * 22
+
+
+@pytest.mark.parametrize("content", [b"DDS " + bytes(range(124)), b"8BPS" + bytes(100), b"BM" + bytes(30), b"GIF89a"])
+def test_headers_of_any_kind_only_give_a_reason(content):
+    reason, _ = examine(content)
+    assert "not an image" in reason or "claims 0" in reason
 
 
 def test_a_tiff_is_named_with_what_to_do(tmp_path):

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -26,9 +27,10 @@ import tensorflow as tf
 import uvicorn
 
 import recipes
-from recipes.serving import Client, batching, rest
+from recipes.serving import Client, batching, connections, rest
 from recipes.serving.app import make_app
 from recipes.serving.batching import Batcher, FullError
+from recipes.serving.connections import Connection
 from recipes.serving.versions import Versions
 
 README = Path(__file__).parents[1] / "README.md"
@@ -39,7 +41,7 @@ LIMITS = {"batch_size": 32, "queue_size": 256, "max_bytes": 1_000_000, "timeout"
 def serving(versions, **limits):
     """A server in a thread; its port."""
     app = make_app(versions, "photos", **LIMITS | limits)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=10))
+    server = uvicorn.Server(uvicorn.Config(app, http=Connection, log_level="error", timeout_graceful_shutdown=10))
     listening = socket.create_server(("127.0.0.1", 0), backlog=256)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -181,6 +183,10 @@ def test_what_is_not_there(port, path, status, said):
         (PREDICT, {"instances": [[1, 2], [3]], "signature_name": "pixels"}, "regular array"),
         (PREDICT, {"instances": [[1, 2]], "signature_name": "pixels"}, "has shape"),
         (PREDICT, {"instances": [["a"]], "signature_name": "pixels"}, "must hold numbers"),
+        (PREDICT, {"instances": [[[[None] * 3]]], "signature_name": "pixels"}, "must hold numbers"),
+        (PREDICT, {"instances": [[[["7"] * 3]]], "signature_name": "pixels"}, "must hold numbers"),
+        (PREDICT, {"instances": [[[[1e39] * 3]]], "signature_name": "pixels"}, "finite numbers"),
+        (PREDICT, {"instances": [{"b64": "AAAA"}], "signature_name": "classify"}, "no tf.Example"),
         (CLASSIFY, {"examples": []}, "'examples'"),
         (CLASSIFY, {"examples": [3]}, "object of features"),
         (CLASSIFY, {"examples": [{"x": [1, "a"]}]}, "of one kind"),
@@ -235,6 +241,35 @@ def test_the_line_in_the_readme_answers(classifier, port, photo_data, tmp_path):
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
     (answer,) = json.loads(done.stdout)["predictions"]
     assert answer["classes"][0] == classifier.predict(photo_data.test.files[0]).label
+
+
+def test_bombs_are_found_on_every_way_in(port):
+    content = base64.b64encode(bomb()).decode()
+    example = tf.train.Example()
+    example.features.feature["image_bytes"].bytes_list.value.append(bomb())
+    serialized = base64.b64encode(example.SerializeToString()).decode()
+    begin = time.monotonic()
+    ways = (
+        (PREDICT, {"instances": [{"b64": content}]}),
+        (PREDICT, {"inputs": {"image_bytes": [{"b64": content}]}}),
+        (PREDICT, {"instances": [{"b64": serialized}], "signature_name": "classify"}),
+        (CLASSIFY, {"examples": [{"image_bytes": {"b64": content}}]}),
+        (CLASSIFY, {"context": {"image_bytes": [{"b64": content}]}, "examples": [{}]}),
+    )
+    for path, body in ways:
+        status, said = ask(port, path, body)
+        assert status == 200 and "blue" not in json.dumps(said)
+    assert time.monotonic() - begin < 20  # a second at most; unpacked, they would take gigabytes
+    large = {"b64": base64.b64encode(bomb(9_000)).decode()}
+    status, said = ask(port, PREDICT, {"instances": [large] * 5})
+    assert status == 400 and "400,000,000 pixels together" in said["error"]
+
+
+def test_base64_may_be_broken_into_lines_and_not_filled_up(classifier, port, photo_data):
+    content = Path(photo_data.test.files[0]).read_bytes() + b"\0"  # so that it would be filled up
+    texts = base64.encodebytes(content).decode(), base64.b64encode(content).decode().rstrip("=")
+    answers = ask(port, PREDICT, {"instances": [{"b64": text} for text in texts]})[1]["predictions"]
+    assert [answer["classes"][0] for answer in answers] == [classifier.predict(content).label] * 2
 
 
 # The client
@@ -312,17 +347,24 @@ def test_too_large_bodies_are_refused_whether_or_not_they_say_how_large_they_are
         assert ask(port, PREDICT, {"instances": [1.0]})[0] == 200
 
 
-def test_slow_clients_are_given_up_and_hold_up_nobody():
+def test_slow_clients_are_given_up_and_hold_up_nobody(monkeypatch):
+    monkeypatch.setattr(connections, "_SECONDS", 1.0)
     with serving(Stub(doubled), timeout=1.0) as port, contextlib.ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(50)]
         for one in slow[:25]:
             one.sendall(b"POST /v1/models/photos:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         for one in slow[25:]:
             one.sendall(b"POST /v1/mod")
+        endless = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            endless.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 10_000_000)
         assert ask(port, PREDICT, {"instances": [1.0]})[0] == 200
         for one in slow[:25]:
             one.settimeout(30)
             assert b" 408 " in one.recv(100)
+        for one in slow[25:]:
+            one.settimeout(30)
+            assert one.recv(100) == b""
         assert ask(port, PREDICT, {"instances": [1.0]})[0] == 200
 
 
@@ -387,19 +429,68 @@ def test_one_bad_request_does_not_spoil_its_batch():
     batcher.close()
 
 
-def test_a_queue_that_is_full_refuses_but_one_large_request_runs(monkeypatch):
+def test_a_queue_that_is_full_refuses(monkeypatch):
     monkeypatch.setattr(batching, "_AT_ONCE", 1)
     gate = threading.Event()
     batcher = Batcher(4, 6)
-    first = batcher.submit(lambda x: gate.wait(30) and doubled(x), "k", {"x": np.arange(10)})
+    first = batcher.submit(lambda x: gate.wait(30) and doubled(x), "k", {"x": np.arange(5)})
     while batcher.waiting:
         time.sleep(0.01)
     batcher.submit(doubled, "k", {"x": np.arange(6)})
     with pytest.raises(FullError):
         batcher.submit(doubled, "k", {"x": np.arange(1)})
     gate.set()
-    np.testing.assert_array_equal(first.result(30)["y"], np.arange(10) * 2)
+    np.testing.assert_array_equal(first.result(30)["y"], np.arange(5) * 2)
+    with pytest.raises(FullError):
+        batcher.submit(doubled, "k", {"x": np.arange(7)})  # too many for one request
     batcher.close()
+
+
+def test_what_is_given_up_is_not_computed_to_its_end():
+    gate, began, sizes = threading.Event(), threading.Event(), []
+
+    def function(x):
+        began.set()
+        gate.wait(30)
+        return doubled(x)
+
+    batcher = Batcher(2, 100, sizes.append)
+    future = batcher.submit(function, "k", {"x": np.arange(20)})
+    began.wait(30)
+    future.is_given_up = True
+    gate.set()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(30)
+    assert sizes == [2]
+    batcher.close()
+
+
+def test_bodies_are_held_within_a_budget(monkeypatch):
+    monkeypatch.setattr("recipes.serving.app._BODIES", 2)
+    body = b"POST /v1/models/photos:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n" + b" " * 900
+    with serving(Stub(doubled), max_bytes=1000, timeout=3.0) as port, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(body)
+        time.sleep(0.5)
+        status, said = ask(port, PREDICT, b" " * 300)
+        assert status == 503 and "too many large requests" in said["error"]
+        time.sleep(4)  # they are given up
+        assert ask(port, PREDICT, {"instances": [1.0]})[0] == 200
+
+
+def test_gzipped_bodies_are_unpacked_within_the_limit():
+    with serving(Stub(doubled), max_bytes=1000) as port:
+
+        def send(content):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{PREDICT}", content, {"Content-Encoding": "gzip"})
+            try:
+                return urllib.request.urlopen(request).status
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        assert send(gzip.compress(b'{"instances": [1]}')) == 200
+        assert send(gzip.compress(b" " * 100_000)) == 413
+        assert send(b"no gzip") == 400
 
 
 def test_outputs_that_end_in_bytes_are_base64():

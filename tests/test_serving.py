@@ -206,6 +206,8 @@ def test_given_samples_and_a_bound_of_ones_own(classifier, photo_data, tmp_path)
         ({"tolerance": 0}, ValueError, "tolerance must be above 0"),
         ({"samples": []}, ValueError, "samples must hold an image"),
         ({"crops": 3}, ValueError, "crops must be one of"),
+        ({"samples": ["missing.jpg"]}, FileNotFoundError, "each sample must be there"),
+        ({"samples": [np.zeros((4, 4, 3))]}, TypeError, "samples must be paths, bytes, or uint8 arrays"),
     ],
 )
 def test_bad_arguments(classifier, tmp_path, options, error, said):
@@ -237,6 +239,8 @@ def test_simplified_it_has_fewer_operations_and_the_same_answers(tmp_path, rando
     images = random.integers(0, 256, (5, 16, 16, 3)).astype("float32")
     np.testing.assert_allclose(simple.predict(images, verbose=0), model.predict(images, verbose=0), rtol=1e-4)
     assert len(model.layers) > len(simple.layers)
+    sequence = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization()])
+    assert len(simplified(sequence).layers) == 2
     version = recipes.export(model, tmp_path, simplify=True, formats=("saved_model", "keras"))
     assert json.loads((version / "card.json").read_text())["is_simplified"] is True
 
@@ -254,6 +258,38 @@ def test_an_average_over_crops_exports(classifier, photo_data, tmp_path):
     served = tf.saved_model.load(str(version)).signatures["serving_default"]
     answer = served(image_bytes=tf.constant([Path(file).read_bytes() for file in photo_data.test.files]))
     np.testing.assert_allclose(answer["probabilities"], -np.sort(-expected), atol=1e-5)
+
+
+def test_half_precision_and_crops_have_the_bound_of_half_precision(tmp_path):
+    with keras.device("cpu"):
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            image = keras.Input((16, 16, 3))
+            x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(image)))
+            model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
+        finally:
+            keras.config.set_dtype_policy(policy)
+    version = recipes.export(model, tmp_path, crops=2, simplify=True)
+    card = json.loads((version / "card.json").read_text())
+    assert card["proof"]["formats"]["saved_model"]["tolerance"] == 0.01 and card["is_simplified"] is False
+    with pytest.raises(ValueError, match="a folder with versions to be served"):
+        recipes.export(model, tmp_path, formats="keras")
+
+
+def test_answers_in_another_order_are_not_published(classifier, tmp_path, monkeypatch):
+    top_k = tf.math.top_k
+    monkeypatch.setattr(
+        tf.math, "top_k", lambda *arguments, **options: [part[:, ::-1] for part in top_k(*arguments, **options)]
+    )
+    with pytest.raises(RuntimeError, match="does not come first"):
+        classifier.export(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("a", "b\n", "c"), ("a", "b\rb", "c"), ("a", "a", "b")])
+def test_names_that_are_no_lines_are_refused(classifier, tmp_path, names):
+    with pytest.raises(ValueError, match="class names must differ"):
+        recipes.export(dataclasses.replace(classifier, class_names=names), tmp_path)
 
 
 def test_a_head_of_nearest_neighbours_exports(tmp_path, random, photo_data):

@@ -18,11 +18,14 @@ def simplified(model):
         model: keras.Model. One that is not a flat functional model comes back as it is.
 
     Returns:
-        keras.Model; not to be trained.
+        keras.Model, not to be trained; `model` itself where there is nothing to be done, as in half precision.
     """
+    given = model
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     config = model.get_config()
     if "output_layers" not in config or len(model.inputs) != 1 or len(model.outputs) != 1:
-        return model
+        return given
     operations = {operation.name: operation for operation in model.operations}
     calls = list(ordered_calls(config))
     (source,), (target,) = references(config["input_layers"]), references(config["output_layers"])
@@ -30,6 +33,8 @@ def simplified(model):
     absorbed = {normalization.name for normalization in folds.values()}
     replaced = {name: _joined(operations[name], normalization) for name, normalization in folds.items()}
     replaced |= {name: layer for name in operations if (layer := _collapsed(operations[name])) is not None}
+    if not replaced:
+        return given
     image = keras.Input(model.input_shape[1:], dtype=model.input.dtype, name=model.inputs[0].name)
     tensors = {source: image}
     for name, index, node in calls:

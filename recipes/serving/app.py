@@ -5,11 +5,13 @@ import contextlib
 import functools
 import html
 import time
+import zlib
 from pathlib import Path
 
 import tensorflow as tf
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -17,6 +19,7 @@ from recipes.serving import rest
 from recipes.serving.batching import Batcher, FullError
 
 _LARGE = 1 << 20  # bytes of a body from which on it is read in a thread, so that others need not wait
+_BODIES = 16  # of the largest size, that may be held at once
 _PAGE = Path(__file__).with_name("page.html")
 _DEFAULT = "serving_default"
 
@@ -43,7 +46,7 @@ def make_app(versions, name, *, batch_size, queue_size, max_bytes, timeout):
     Returns:
         `starlette.applications.Starlette`.
     """
-    meters = _Meters(versions)
+    meters, budget = _Meters(versions), _Budget(_BODIES * max_bytes)
     batcher = Batcher(batch_size, queue_size, meters.batches.observe)
     meters.waiting.set_function(lambda: batcher.waiting)
 
@@ -60,7 +63,7 @@ def make_app(versions, name, *, batch_size, queue_size, max_bytes, timeout):
             raise _RefusedError(404, f"Servable not found for request: {wanted}; {current.number} is served")
         return current
 
-    async def body_of(request):
+    async def body_of(request, held):
         told = request.headers.get("content-length", "")
         too_long = _RefusedError(413, f"the body may have at most {max_bytes:,} bytes")
         if told.isdecimal() and int(told) > max_bytes:
@@ -72,10 +75,14 @@ def make_app(versions, name, *, batch_size, queue_size, max_bytes, timeout):
                     size += len(part)
                     if size > max_bytes:
                         raise too_long
+                    held.take(len(part))
                     parts.append(part)
         except TimeoutError:
             raise _RefusedError(408, f"the body did not come within {timeout:g} seconds") from None
-        return b"".join(parts)
+        except ClientDisconnect:
+            raise _RefusedError(499, "the client has gone") from None
+        body = b"".join(parts)
+        return _unpacked(body, max_bytes, too_long) if request.headers.get("content-encoding") == "gzip" else body
 
     async def compute(function, kind, inputs):
         try:
@@ -86,28 +93,31 @@ def make_app(versions, name, *, batch_size, queue_size, max_bytes, timeout):
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
         except TimeoutError:
+            future.is_given_up = True
             raise _RefusedError(504, f"no answer within {timeout:g} seconds") from None
         except tf.errors.InvalidArgumentError as error:
             raise _RefusedError(400, str(error)[:500]) from None
 
-    async def predict(request):
-        current, body = served(request), await body_of(request)
+    async def predict(request, held):
+        current, body = served(request), await body_of(request, held)
         asked = await _aside(len(body), rest.parse, body)
         function, specs = _signature(current, asked, _DEFAULT)
         inputs, reasons, by_rows = await _aside(len(body), rest.predict_inputs, asked, specs)
+        del body, asked  # the same bytes twice
         kind = tuple((key, value.shape[1:], value.dtype) for key, value in inputs.items())
         outputs = await compute(function, kind, inputs)
         answer = rest.predict_answer(outputs, reasons, by_rows)
         meters.errors.inc(sum(bool(text) for text in outputs.get("error", ())))
         return JSONResponse(answer)
 
-    async def classify(request):
-        current, body = served(request), await body_of(request)
+    async def classify(request, held):
+        current, body = served(request), await body_of(request, held)
         asked = await _aside(len(body), rest.parse, body)
         function, specs = _signature(current, asked, "classify")
         if set(specs) != {"inputs"}:
             raise _RefusedError(400, "Expected a signature for Classify calls, which takes 'inputs'; 'classify' does")
         inputs = await _aside(len(body), rest.classify_inputs, asked)
+        del body, asked
         return JSONResponse(rest.classify_answer(await compute(function, "examples", inputs)))
 
     async def status(request):
@@ -138,13 +148,13 @@ def make_app(versions, name, *, batch_size, queue_size, max_bytes, timeout):
     async def card(request):
         return JSONResponse(served(request).card)
 
-    async def no_regression(_):
+    async def no_regression(*_):
         raise _RefusedError(400, "this is a classifier; it has no signature for Regress calls")
 
     model, versioned = "/v1/models/{name}", "/v1/models/{name}/versions/{version:int}"
     calls = {"predict": predict, "classify": classify, "regress": no_regression}
     routes = [
-        Route(f"{path}:{call}", meters.counted(call, answer), methods=["POST"])
+        Route(f"{path}:{call}", meters.counted(call, answer, budget), methods=["POST"])
         for path in (versioned, model)
         for call, answer in calls.items()
     ]
@@ -161,6 +171,44 @@ def make_app(versions, name, *, batch_size, queue_size, max_bytes, timeout):
 
     handlers = {_RefusedError: _refuse, rest.BadRequestError: _refuse, Exception: _refuse, 404: _refuse, 405: _refuse}
     return Starlette(routes=[*routes, Route("/", page)], exception_handlers=handlers, lifespan=lifespan)
+
+
+class _Budget:
+    """Bytes that all bodies together may have."""
+
+    def __init__(self, most):
+        self.left = most
+
+
+class _Held:
+    """What one request has of a budget."""
+
+    def __init__(self, budget):
+        self._budget, self._size = budget, 0
+
+    def take(self, size):
+        """Take some more; refuse the request where nothing is left."""
+        if size > self._budget.left:
+            raise _RefusedError(503, "too many large requests at once; try again later")
+        self._budget.left -= size
+        self._size += size
+
+    def release(self):
+        """Give all back."""
+        self._budget.left += self._size
+        self._size = 0
+
+
+def _unpacked(body, most, too_long):
+    """A gzipped body, of which no more is unpacked than it may have."""
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        whole = unpacker.decompress(body, most + 1)
+    except zlib.error as error:
+        raise _RefusedError(400, f"the body is no gzip: {error}") from None
+    if len(whole) > most:
+        raise too_long
+    return whole
 
 
 class _Meters:
@@ -182,13 +230,14 @@ class _Meters:
     def _make(registry, kind, name, text, labels=(), **options):
         return kind(f"recipes_{name}", text, labels, registry=registry, **options)
 
-    def counted(self, call, answer):
-        """A handler whose answers are counted and timed."""
+    def counted(self, call, answer, budget):
+        """A handler whose answers are counted and timed, and whose bodies are held within a budget."""
 
         async def handle(request):
             begin, status = time.monotonic(), 500
+            held = _Held(budget)
             try:
-                response = await answer(request)
+                response = await answer(request, held)
                 status = response.status_code
                 return response
             except _RefusedError as error:
@@ -198,6 +247,7 @@ class _Meters:
                 status = 400
                 raise
             finally:
+                held.release()
                 self.requests.labels(call, status).inc()
                 self.seconds.labels(call).observe(time.monotonic() - begin)
 

@@ -9,6 +9,9 @@ import numpy as np
 _AT_ONCE = 2  # batches, so that one is decoded while the other is computed
 
 
+_LAST_SECONDS = 10.0
+
+
 class FullError(Exception):
     """More waits than may."""
 
@@ -39,16 +42,17 @@ class Batcher:
             inputs: `{name: array}`, the first axis the rows.
 
         Returns:
-            `concurrent.futures.Future` of `{name: array}`.
+            `concurrent.futures.Future` of `{name: array}`. Who sets its `is_given_up` wants no more of it computed.
 
         Raises:
             FullError: as many rows wait as may.
         """
         rows, future = len(next(iter(inputs.values()))), concurrent.futures.Future()
+        future.is_given_up = False
         with self._changed:
             if self.waiting + rows > self.queue_size:
                 self._forget_cancelled()
-            if self.waiting and self.waiting + rows > self.queue_size:
+            if self.waiting + rows > self.queue_size:
                 raise FullError
             self.waiting += rows
             self._queue.append(_Request(function, (function, kind), inputs, rows, future))
@@ -56,12 +60,12 @@ class Batcher:
         return future
 
     def close(self):
-        """Run what waits, then end."""
+        """Run what waits, then end; what takes longer than some seconds is left behind."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            thread.join(_LAST_SECONDS)
 
     def _work(self):
         while (batch := self._next()) is not None:
@@ -95,7 +99,7 @@ class Batcher:
             return
         try:
             answers = self._compute(batch)
-        except Exception as error:
+        except (Exception, concurrent.futures.CancelledError) as error:
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
                 return
@@ -109,6 +113,8 @@ class Batcher:
         joined = {name: np.concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs}
         rows, parts = sum(request.rows for request in batch), []
         for start in range(0, rows, self.batch_size):
+            if all(request.future.is_given_up for request in batch):
+                raise concurrent.futures.CancelledError
             self._watch(min(self.batch_size, rows - start))
             outputs = batch[0].function(
                 **{name: value[start : start + self.batch_size] for name, value in joined.items()}

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Client:
         self.name = name
         self.url = url.rstrip("/")
         self.timeout = timeout
+        is_near = urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
+        self._opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_near else []))
 
     def predict(self, images):
         """Say what is in images.
@@ -53,7 +56,8 @@ class Client:
         if not listed:
             return []
         instances = [{"b64": base64.b64encode(_content(image)).decode()} for image in listed]
-        answers = self._ask(f"/v1/models/{self.name}:predict", {"instances": instances})["predictions"]
+        name = urllib.parse.quote(self.name, safe="")
+        answers = self._ask(f"/v1/models/{name}:predict", {"instances": instances})["predictions"]
         for number, answer in enumerate(answers):
             if answer["error"]:
                 rule, mend = "the server must be able to read every image", "Send JPEG, PNG, WebP, GIF or BMP files."
@@ -73,7 +77,7 @@ class Client:
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+            with self._opener.open(request, timeout=self.timeout) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")

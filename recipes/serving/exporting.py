@@ -16,10 +16,10 @@ from recipes.checks import check_number, complaint
 from recipes.locks import lock
 from recipes.saving import open_classifier, writable_folder
 from recipes.serving.card import card_text, make_card
-from recipes.serving.formats import FILES, check_formats, write_format, write_labels
-from recipes.serving.parity import Samples, prove
+from recipes.serving.formats import FILES, check_formats, check_names, write_format, write_labels
+from recipes.serving.parity import Samples, prove, tolerance_of
 from recipes.serving.warmup import write_warmup
-from recipes.values import write_json, write_text
+from recipes.values import sync_folder, write_json, write_text
 
 _TEMPORARY = ".export-"
 _LARGER = 8 / 7  # 256 for 224
@@ -80,17 +80,24 @@ def export(
     if tolerance is not None:
         check_number(where, "tolerance", tolerance, above=True)
     result = open_classifier(model, where)
+    check_names(result.class_names, where)
     measured = _with_crops(result, crops)
+    tolerances = {name: tolerance or tolerance_of(name, result.model) for name in formats}
+    chosen = Samples(measured, samples, where)
     folder = writable_folder(folder, where)
+    _check_served(folder, formats, where)
     temporary, held = _make_temporary(folder)
     try:
-        if simplify:
-            result = dataclasses.replace(result, model=simplified(result.model))
-        exported = _with_crops(result, crops)
+        model = simplified(result.model) if simplify else result.model
+        exported = _with_crops(dataclasses.replace(result, model=model), crops)
         for name in formats:
             write_format(name, exported, temporary)
-        proved = _prove(formats, temporary, measured, samples, tolerance, where)
-        card = make_card(measured, *proved, is_simplified=simplify, crops=crops)
+        proofs = {name: prove(name, temporary, chosen, tolerances[name], where) for name in formats}
+        sizes = {name: _size(temporary, name) for name in formats}
+        write_labels(result.class_names, temporary / "labels.txt")
+        if "saved_model" in formats:
+            write_warmup(measured.image_size, measured.channels, temporary)
+        card = make_card(measured, chosen, proofs, sizes, is_simplified=model is not result.model, crops=crops)
         write_json(temporary / "card.json", card)
         write_text(temporary / "card.md", card_text(card))
         _sync(temporary)
@@ -98,7 +105,8 @@ def export(
         return _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        os.close(held)
+        if held is not None:
+            os.close(held)
 
 
 def _with_crops(result, crops):
@@ -112,15 +120,12 @@ def _with_crops(result, crops):
     return dataclasses.replace(result, model=model, image_size=size)
 
 
-def _prove(formats, folder, result, given, tolerance, where):
-    """(samples, proof and bytes of each format against the measured model); adds what else a server likes to have."""
-    samples = Samples(result, given, where)
-    proofs = {name: prove(name, folder, samples, result, tolerance, where) for name in formats}
-    sizes = {name: _size(folder, name) for name in formats}
-    write_labels(result.class_names, folder / "labels.txt")
-    if "saved_model" in formats:
-        write_warmup(result.image_size, result.channels, folder)
-    return samples, proofs, sizes
+def _check_served(folder, formats, where):
+    """Raise ValueError where the newest version of a folder that is served would be one that cannot be."""
+    if "saved_model" not in formats and any(folder.glob("[0-9]*/saved_model.pb")):
+        rule = "a folder with versions to be served takes versions that can be"
+        mend = 'Add "saved_model", or export to another folder.'
+        raise ValueError(complaint(where, rule, f"formats={formats} for {str(folder)!r}", mend))
 
 
 def _size(folder, name):
@@ -133,24 +138,28 @@ def _size(folder, name):
 
 def _make_temporary(folder):
     """(a new folder within `folder`, the descriptor that holds it); those that nobody holds any more are removed."""
+    if os.name == "nt":  # there, folders cannot be held
+        return Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder)), None
     door = os.open(folder, os.O_RDONLY)
-    lock(door, "exclusive")  # so that nobody takes a new one for a leftover
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
-        with contextlib.suppress(FileNotFoundError):  # it has just been published
-            descriptor = os.open(leftover, os.O_RDONLY)
-            if lock(descriptor, "at once"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            os.close(descriptor)
-    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
-    held = os.open(temporary, os.O_RDONLY)
-    lock(held, "exclusive")
-    os.close(door)
+    try:
+        lock(door, "exclusive")  # so that nobody takes a new one for a leftover
+        for leftover in folder.glob(f"{_TEMPORARY}*"):
+            with contextlib.suppress(OSError):  # it has just been published, or is somebody else's
+                descriptor = os.open(leftover, os.O_RDONLY)
+                if lock(descriptor, "at once"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                os.close(descriptor)
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+        held = os.open(temporary, os.O_RDONLY)
+        lock(held, "exclusive")
+    finally:
+        os.close(door)
     return temporary, held
 
 
 def _publish(temporary, folder):
     """Rename to the next free number; another process may take a number first, then the one after it is tried."""
-    number = 1 + max((int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()), default=0)
+    number = 1 + max((int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()), default=0)
     while True:
         version = folder / str(number)
         try:
@@ -161,12 +170,16 @@ def _publish(temporary, folder):
                 raise OSError(complaint("export", rule, repr(str(version)), "Choose another folder.")) from error
             number += 1
         else:
+            sync_folder(folder)
             return version
 
 
 def _sync(folder):
-    """Ask the system to write every file to the disk."""
+    """Ask the system to write every file, and every name, to the disk."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:
                 os.fsync(file.fileno())
+        else:
+            sync_folder(path)
+    sync_folder(folder)

@@ -43,6 +43,14 @@ def check_formats(formats, where):
     return tuple(dict.fromkeys(formats))
 
 
+def check_names(class_names, where):
+    """Raise ValueError unless each class name is a line of its own in a file of labels."""
+    for name in class_names:
+        if "\n" in name or "\r" in name or class_names.count(name) > 1:
+            rule = "class names must differ, and have no line break in them, to be served"
+            raise ValueError(complaint(where, rule, repr(name), "Rename the class; labels.txt has one name a line."))
+
+
 def write_format(name, result, folder):
     """Write one format into `folder`.
 
@@ -60,8 +68,8 @@ def write_format(name, result, folder):
 
 
 def write_labels(class_names, path):
-    """One name a line, in the order of the model's outputs; a line break within a name becomes a space."""
-    path.write_text("".join(name.replace("\n", " ") + "\n" for name in class_names), encoding="utf-8")
+    """One name a line, in the order of the model's outputs; see `check_names`."""
+    path.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8", newline="\n")
 
 
 def _write_saved_model(result, folder):

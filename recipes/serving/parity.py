@@ -6,10 +6,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from recipes.checks import complaint
+from recipes.data.decoding import make_fitter
 from recipes.data.reading import decode_all
 from recipes.serving import proof
 
@@ -28,23 +30,25 @@ class Samples:
         result: Result.
         given: paths, bytes or arrays, or None for raw files of the measured split where they are still there, else its
             images as PNG, else made-up images of several sizes.
-        model: keras.Model that is to be proved equal.
         where: verb to name in errors.
 
     Attributes:
         source: what they are, in words.
         total: how many there were to choose from.
+        names: what was chosen: paths, bytes or arrays.
+        pixels: the same, uint8 at the model's size.
         expected: float32 `(images, classes)`.
     """
 
     def __init__(self, result, given, where):
-        takes_files = result.channels in (1, 3)
-        chosen, self.source = _choose(result, given, takes_files, where)
-        self.total = len(chosen)
-        self.names = [chosen[index] for index in np.linspace(0, self.total - 1, min(MOST, self.total)).astype(int)]
-        self.pixels = decode_all(self.names, result.image_size, result.channels, result.resize, where)
-        self.contents = [_content(sample) for sample in self.names] if takes_files else []
-        self.expected = result.model.predict(self.pixels, batch_size=proof.BATCH, verbose=0)
+        self._takes_files = result.channels in (1, 3)
+        self.names, self.source, self.total = _choose(result, given, self._takes_files, where)
+        form = result.image_size, result.channels, result.resize
+        self.pixels = decode_all(self.names, *form, where)
+        self.expected = _predict(result.model, self.pixels)
+        height, width = result.image_size
+        self._odd = np.random.default_rng(0).integers(0, 256, (3, height + 5, 2 * width, result.channels), np.uint8)
+        self._of_odd = _predict(result.model, make_fitter(*form)(self._odd).numpy())
 
     def in_the_report(self, result):
         """Of the samples that the report has: `images`; `same`, those with the class that stands there; `accuracy`."""
@@ -55,26 +59,36 @@ class Samples:
         right = sum(row["true"] == said for row, said in known)
         return {"images": len(known), "same": same, "accuracy": right / max(len(known), 1)}
 
-    def save(self, path):
-        """Write them for `proof.py`."""
-        contents = np.frombuffer(b"".join(self.contents), np.uint8)
-        ends = np.cumsum([len(content) for content in self.contents], dtype=np.int64)
-        np.savez(path, contents=contents, ends=ends, pixels=self.pixels)
+    def expected_of(self, signature, count):
+        """What another signature should give for the first `count` of what it is asked."""
+        return self._of_odd[:count] if signature == "of_other_sizes" else self.expected[:count]
+
+    def save(self, folder):
+        """Write them for `proof.py`; the path of what was written. Files are named and not copied."""
+        paths = []
+        for number, sample in enumerate(self.names if self._takes_files else ()):
+            path = Path(sample) if isinstance(sample, (str, os.PathLike)) else Path(folder, f"{number}.image")
+            if isinstance(sample, bytes):
+                path.write_bytes(sample)
+            elif isinstance(sample, np.ndarray):
+                path.write_bytes(_as_png(sample))
+            paths.append(os.path.abspath(path))
+        np.savez(Path(folder, "samples.npz"), paths=np.array(paths, str), pixels=self.pixels, odd=self._odd)
+        return Path(folder, "samples.npz")
 
 
-def prove(name, folder, samples, result, tolerance, where):
+def prove(name, folder, samples, tolerance, where):
     """Raise RuntimeError unless the file of format `name` in `folder` answers, in a fresh process, as the model does.
 
     Returns:
         `{"samples", "top_1_identical", "largest_difference", "tolerance", "seconds_to_load"}`.
     """
     answers = _answer(name, folder, samples, where)
-    tolerance = tolerance or _tolerance(name, result.model)
     expected, probabilities = samples.expected, answers["probabilities"]
     worst = float(np.abs(probabilities - expected).max())
-    others = {signature: answers[signature] for signature in answers if signature.startswith("of_")}
-    for values in others.values():
-        worst = max(worst, float(np.abs(values - expected[: len(values)]).max()))
+    for signature, values in answers.items():
+        if signature.startswith("of_"):
+            worst = max(worst, float(np.abs(values - samples.expected_of(signature, len(values))).max()))
     served = probabilities.argmax(1)
     # Where two classes are equally probable to within rounding, either may come first.
     short = float((expected.max(1) - expected[np.arange(len(served)), served]).max())
@@ -92,17 +106,27 @@ def prove(name, folder, samples, result, tolerance, where):
     }
 
 
-def _tolerance(name, model):
+def tolerance_of(name, model):
+    """Largest difference of a probability that the format `name` of `model` may have."""
     is_precise = all(layer.compute_dtype == "float32" for layer in model.layers)
     return TOLERANCES[name] if is_precise else _MIXED
 
 
+def _predict(model, pixels):
+    """float32 `(images, classes)`, on the CPU, as the proof is made there: GPUs round otherwise, each in its way."""
+    if not tf.config.list_logical_devices("GPU"):
+        return model.predict(pixels, batch_size=proof.BATCH, verbose=0).astype("float32")
+    parts = np.split(pixels, range(proof.BATCH, len(pixels), proof.BATCH))
+    with tf.device("CPU"):
+        answers = [model(part.astype("float32"), training=False) for part in parts]
+    return np.concatenate([keras.ops.convert_to_numpy(keras.ops.cast(answer, "float32")) for answer in answers])
+
+
 def _answer(name, folder, samples, where):
     with tempfile.TemporaryDirectory() as nearby:
-        given, answers = Path(nearby, "samples.npz"), Path(nearby, "answers.npz")
-        samples.save(given)
+        given, answers = samples.save(nearby), Path(nearby, "answers.npz")
         words = [sys.executable, "-P", proof.__file__, name, os.fspath(folder), os.fspath(given), os.fspath(answers)]
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "CUDA_VISIBLE_DEVICES": ""}
         if name == "keras":
             paths = [os.fspath(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
             environment["PYTHONPATH"] = os.pathsep.join(paths)
@@ -120,39 +144,54 @@ def _is_in(rows, name):
 
 
 def _choose(result, given, takes_files, where):
-    """(paths, bytes or arrays, what they are)."""
+    """(paths, bytes or arrays, what they are, how many there were to choose from)."""
     if given is not None:
         given = [given] if isinstance(given, (str, bytes, os.PathLike)) else list(given)
-        if not given:
-            raise ValueError(complaint(where, "samples must hold an image", "none", "Pass some, or leave samples out."))
-        return given, "given samples"
+        _check(given, where)
+        return _spread(given), "given samples", len(given)
     if not takes_files:
         shape = (proof.FEW, *result.image_size, result.channels)
-        return list(np.random.default_rng(0).integers(0, 256, shape, np.uint8)), "made-up pixels"
+        return list(np.random.default_rng(0).integers(0, 256, shape, np.uint8)), "made-up pixels", proof.FEW
     rows = result.report.rows if result.report is not None else ()
     files = [row["file"] for row in rows if Path(row["file"]).is_file()]
     if files:
-        return files, f"raw files of the {result.report.split} split"
+        return _spread(files), f"raw files of the {result.report.split} split", len(files)
     if result.data is not None:
         name = next(name for name in ("test", "valid", "train") if len(getattr(result.data, name)))
         split = getattr(result.data, name)
-        kept = np.linspace(0, len(split) - 1, min(MOST, len(split))).astype(int)
-        pixels = [split.images(index, index + 1)[0] for index in kept]
-        return [tf.io.encode_png(image).numpy() for image in pixels], f"images of the {name} split, as PNG"
-    return _made_up(result.channels), "made-up images"
+        pixels = [split.images(index, index + 1)[0] for index in _spread(range(len(split)))]
+        return pixels, f"images of the {name} split, as PNG", len(split)
+    made = _made_up(result.channels)
+    return made, "made-up images", len(made)
+
+
+def _check(given, where):
+    """Raise unless there are samples, each a file that is there, bytes, or a uint8 array."""
+    if not given:
+        raise ValueError(complaint(where, "samples must hold an image", "none", "Pass some, or leave samples out."))
+    for sample in given:
+        if isinstance(sample, (str, os.PathLike)) and not Path(sample).is_file():
+            raise FileNotFoundError(complaint(where, "each sample must be there", repr(str(sample)), "Mend the path."))
+        is_pixels = isinstance(sample, np.ndarray) and sample.dtype == np.uint8 and sample.ndim == 3
+        if not isinstance(sample, (str, bytes, os.PathLike)) and not is_pixels:
+            rule = "samples must be paths, bytes, or uint8 arrays (height, width, channels)"
+            received = f"{getattr(sample, 'dtype', type(sample).__name__)} of shape {getattr(sample, 'shape', '?')}"
+            raise TypeError(complaint(where, rule, received, "Convert it."))
+
+
+def _spread(values):
+    """At most `MOST` of them, spread evenly."""
+    return [values[index] for index in np.linspace(0, len(values) - 1, min(MOST, len(values))).astype(int)]
 
 
 def _made_up(channels):
-    """PNG bytes of noise in several sizes, when there is nothing better."""
-    random = np.random.default_rng(0)
-    sizes = [(64, 64), (33, 97), (200, 150), (17, 17)]
-    return [tf.io.encode_png(random.integers(0, 256, (*size, channels), np.uint8)).numpy() for size in sizes]
+    """PNG bytes of soft shapes with some noise, in several sizes, when there is nothing better."""
+    random, images = np.random.default_rng(0), []
+    for size in ((64, 64), (33, 97), (200, 150), (17, 17)) * 8:
+        shapes = tf.image.resize(random.uniform(0, 255, (random.integers(1, 6), 4, channels)), size, "bicubic")
+        images.append(np.clip(shapes + random.normal(0, random.uniform(0, 30), shapes.shape), 0, 255).astype(np.uint8))
+    return [_as_png(image) for image in images]
 
 
-def _content(sample):
-    """The bytes of a sample; those of an array as PNG."""
-    if isinstance(sample, bytes):
-        return sample
-    if isinstance(sample, np.ndarray):
-        return tf.io.encode_png(sample if sample.ndim == 3 else sample[..., None]).numpy()
-    return Path(sample).read_bytes()
+def _as_png(image):
+    return tf.io.encode_png(image).numpy()

@@ -3,8 +3,8 @@
     python -P proof.py FORMAT FOLDER SAMPLES ANSWERS
 
 It imports neither this package nor, but for a Keras file, Keras: what it finds is what any other user of the file
-finds. SAMPLES is an .npz with `contents`, the bytes of all files on end, `ends`, where each ends, and `pixels`, uint8
-images at the model's size; ANSWERS becomes one with `probabilities` in the order of the classes.
+finds. SAMPLES is an .npz with `paths` of files, `pixels`, the same as uint8 at the model's size, and `odd`, images of
+another size; ANSWERS becomes one with `probabilities` in the order of the classes.
 """
 
 import contextlib
@@ -49,24 +49,31 @@ def _saved_model(folder, given):
         ranked = [signatures["serving_default"](images=tf.constant(part)) for part in _batches(pixels)]
         yield _unranked(ranked, folder, "probabilities"), others
         return
-    contents = np.split(given["contents"], given["ends"][:-1])
-    contents = [part.tobytes() for part in contents]
-    ranked = [signatures["serving_default"](image_bytes=tf.constant(part)) for part in _batches(contents)]
+    ranked = [signatures["serving_default"](image_bytes=_read(part)) for part in _batches(given["paths"])]
     errors = {text.decode() for part in ranked for text in part["error"].numpy()} - {""}
     if errors:
         sys.exit(f"a sample could not be read: {', '.join(errors)}")
     few = signatures["pixels"](images=tf.constant(pixels[:FEW]))
     others["of_any_pixels"] = _unranked([few], folder, "probabilities")
+    odd = signatures["pixels"](images=tf.constant(given["odd"].astype("float32")))
+    others["of_other_sizes"] = _unranked([odd], folder, "probabilities")
     examples = [
         tf.train.Example(
             features=tf.train.Features(
                 feature={"image_bytes": tf.train.Feature(bytes_list=tf.train.BytesList(value=[one]))}
             )
         ).SerializeToString()
-        for one in contents[:FEW]
+        for one in _read(given["paths"][:FEW]).numpy()
     ]
     others["of_examples"] = _unranked([signatures["classify"](inputs=tf.constant(examples))], folder, "scores")
     yield _unranked(ranked, folder, "probabilities"), others
+
+
+def _read(paths):
+    """The bytes of files, as a tensor."""
+    import tensorflow as tf
+
+    return tf.stack([tf.io.read_file(str(path)) for path in paths])
 
 
 def _unranked(answers, folder, scores):
@@ -76,6 +83,8 @@ def _unranked(answers, folder, scores):
     rows = []
     for answer in answers:
         for names, ranked in zip(answer["classes"].numpy(), answer[scores].numpy(), strict=True):
+            if (np.diff(ranked) > 0).any():
+                sys.exit("the most probable class does not come first")
             row = np.zeros(len(places), np.float32)
             row[[places[name.decode()] for name in names]] = ranked
             rows.append(row)
@@ -90,7 +99,7 @@ def _keras(folder, given):
     yield
     model = keras.saving.load_model(f"{folder}/model.keras", safe_mode=True)
     yield
-    yield model.predict(given["pixels"], batch_size=BATCH, verbose=0), {}
+    yield model.predict(given["pixels"], batch_size=BATCH, verbose=0).astype("float32"), {}
 
 
 def _onnx(folder, given):

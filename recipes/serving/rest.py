@@ -6,10 +6,12 @@ import numpy as np
 import orjson
 import pybase64
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
-from recipes.data.headers import why_not
+from recipes.data.headers import MOST_PIXELS, examine
 
-FILE_INPUT = "image_bytes"
+FILE_INPUT, EXAMPLES_INPUT = "image_bytes", "inputs"
+_MOST_PIXELS = 4 * MOST_PIXELS  # of all images of a request
 _TEXT_OF_FILES = ("/9j/", "iVBOR", "R0lGOD", "UklGR", "Qk0")  # how JPEG, PNG, GIF, WebP and BMP begin in base64
 
 
@@ -46,14 +48,14 @@ def predict_inputs(request, specs):
         raise BadRequestError("the body must have either 'instances' or 'inputs'")
     by_rows = "instances" in request
     values = _by_rows(request["instances"], specs) if by_rows else _by_names(request["inputs"], specs)
-    reasons = {}
-    inputs = {name: _array(name, value, specs[name], reasons) for name, value in values.items()}
+    look = _Look()
+    inputs = {name: _array(name, value, specs[name], look) for name, value in values.items()}
     counts = {len(value) for value in inputs.values()}
     if len(counts) > 1:
         raise BadRequestError(f"all inputs must have as many rows; they have {sorted(counts)}")
     if counts == {0}:
         raise BadRequestError("there must be an image")
-    return inputs, reasons, by_rows
+    return inputs, look.reasons, by_rows
 
 
 def predict_answer(outputs, reasons, by_rows):
@@ -77,7 +79,9 @@ def classify_inputs(request):
         raise BadRequestError("the body must have 'examples', a list with something in it")
     if not all(isinstance(example, dict) for example in (context, *examples)):
         raise BadRequestError("each example, and the context, must be an object of features")
-    return {"inputs": np.array([_example({**context, **example}) for example in examples], object)}
+    look = _Look()
+    rows = [_example({**context, **example}, row, look) for row, example in enumerate(examples)]
+    return {EXAMPLES_INPUT: np.array(rows, object)}
 
 
 def classify_answer(outputs):
@@ -114,17 +118,25 @@ def _by_names(inputs, specs):
     return inputs
 
 
-def _array(name, value, spec, reasons):
+def _array(name, value, spec, look):
     if spec.dtype == tf.string:
         values = value if isinstance(value, list) else [value]
         contents = [_bytes(name, one) for one in values]
         if name == FILE_INPUT:
-            contents = [_checked(content, row, reasons) for row, content in enumerate(contents)]
+            contents = [look.at_file(content, row) for row, content in enumerate(contents)]
+        if name == EXAMPLES_INPUT:
+            contents = [look.at_example(content, row) for row, content in enumerate(contents)]
         return np.array(contents, object)
     try:
-        array = np.array(value, spec.dtype.as_numpy_dtype)
-    except (TypeError, ValueError, OverflowError) as error:
+        array = np.array(value)
+    except ValueError as error:
         raise BadRequestError(f"{name!r} must hold numbers in a regular array: {str(error)[:200]}") from None
+    if array.dtype.kind not in "iuf":
+        raise BadRequestError(f"{name!r} must hold numbers")
+    with np.errstate(over="ignore"):
+        array = array.astype(spec.dtype.as_numpy_dtype)
+    if not np.isfinite(array).all():
+        raise BadRequestError(f"{name!r} must hold finite numbers")
     if not spec.shape.is_compatible_with(array.shape):
         raise BadRequestError(f"{name!r} has shape {array.shape}; the signature takes {spec.shape}")
     return array
@@ -135,31 +147,55 @@ def _bytes(name, value):
         return value.encode()
     if not isinstance(value, dict) or set(value) != {"b64"} or not isinstance(value["b64"], str):
         raise BadRequestError(f'{name!r} takes {{"b64": "…"}} or strings, not {type(value).__name__}')
+    text = value["b64"]
     try:
-        return pybase64.b64decode(value["b64"], validate=True)
-    except ValueError as error:  # binascii's are of this kind
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:  # broken into lines, or not filled up at its end
+        text = "".join(text.split())
+    try:
+        return pybase64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError as error:
         raise BadRequestError(f"{name!r} holds bad base64: {error}") from None
 
 
-def _checked(content, row, reasons):
-    """The bytes of an image, or none where its header says that they are of no use."""
-    reason = why_not(content)
-    if reason is None:
-        return content
-    if content[:6].decode(errors="replace").startswith(_TEXT_OF_FILES):
-        reason = 'base64 as plain text; send it as {"b64": "…"}'
-    reasons[row] = reason
-    return b""
+class _Look:
+    """Looks at the headers of a request's images; `reasons` are `{row: why one cannot be used}`."""
+
+    def __init__(self):
+        self.reasons, self._pixels = {}, 0
+
+    def at_file(self, content, row):
+        """The bytes of an image, or none where its header says that they are of no use."""
+        reason, pixels = examine(content)
+        self._pixels += pixels
+        if self._pixels > _MOST_PIXELS:
+            raise BadRequestError(f"the images of a request may have {_MOST_PIXELS:,} pixels together")
+        if reason is None:
+            return content
+        if content[:6].decode(errors="replace").startswith(_TEXT_OF_FILES):
+            reason = 'base64 as plain text; send it as {"b64": "…"}'
+        self.reasons[row] = reason
+        return b""
+
+    def at_example(self, content, row):
+        """A serialized `tf.Example`, its image left out where that is of no use."""
+        try:
+            example = tf.train.Example.FromString(content)
+        except DecodeError:
+            raise BadRequestError(f"row {row} is no tf.Example") from None
+        files = example.features.feature[FILE_INPUT].bytes_list
+        files.value[:] = [self.at_file(one, row) for one in files.value]
+        return example.SerializeToString()
 
 
-def _example(features):
+def _example(features, row, look):
     example = tf.train.Example()
     for name, value in features.items():
         values = value if isinstance(value, list) else [value]
         feature = example.features.feature[name]
         if all(isinstance(one, (str, dict)) for one in values):
             contents = [_bytes(name, one) for one in values]
-            feature.bytes_list.value.extend(_checked(one, 0, {}) if name == FILE_INPUT else one for one in contents)
+            feature.bytes_list.value.extend(look.at_file(one, row) if name == FILE_INPUT else one for one in contents)
         elif all(isinstance(one, (int, float)) for one in values):
             feature.float_list.value.extend(values)
         else:

@@ -1,6 +1,7 @@
 """A small server that speaks TensorFlow Serving's REST interface."""
 
 import importlib.util
+import math
 import os
 import socket
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from recipes.checks import check_number, check_whole, complaint
 
 _NEEDS = "starlette", "uvicorn", "prometheus_client", "orjson", "pybase64"
-_GRACE = 30  # seconds for requests under way when the server is asked to stop
+_MOST_CONNECTIONS = 1000
 
 
 def serve(
@@ -40,8 +41,9 @@ def serve(
             password.
         name: of the model in the addresses; by default that of the folder.
         batch_size: most images that are run together.
-        queue_size: most images that wait; requests beyond it are refused with status 503.
-        max_bytes: of a request's body; larger ones are refused with status 413.
+        queue_size: most images that wait, and most of one request; beyond it, requests are refused with status 503.
+        max_bytes: of a request's body; larger ones are refused with status 413. Bodies of 16 times this size are held
+            at once; beyond it, requests are refused with 503.
         timeout: seconds for a body to come, and for its answer to be computed.
 
     Raises:
@@ -86,9 +88,18 @@ def _run(versions, name, host, port, **limits):
     import uvicorn
 
     from recipes.serving.app import make_app
+    from recipes.serving.connections import Connection
 
     app = make_app(versions, name, **limits)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE)
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        limit_concurrency=_MOST_CONNECTIONS,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=math.ceil(limits["timeout"]) + 5,
+    )
     with _listen(host, port) as listening:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}/"

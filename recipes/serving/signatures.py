@@ -1,5 +1,6 @@
 """The signatures of an exported classifier."""
 
+import keras
 import tensorflow as tf
 
 from recipes.data.decoding import decode_image, fit_image
@@ -25,7 +26,7 @@ def probabilities_signature(result):
     """
 
     def serve_probabilities(images):
-        return {"probabilities": result.model(images, training=False)}
+        return {"probabilities": keras.ops.cast(result.model(images, training=False), "float32")}
 
     return serve_probabilities, [tf.TensorSpec((None, *result.image_size, result.channels), tf.float32, name="images")]
 

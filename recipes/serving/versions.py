@@ -1,5 +1,6 @@
 """The versions of a classifier in a folder: the newest is served, new ones are picked up, old ones let go."""
 
+import contextlib
 import functools
 import json
 import threading
@@ -55,6 +56,9 @@ class Versions:
     """
 
     def __init__(self, folder, seconds=1.0):
+        for gpu in tf.config.list_physical_devices("GPU"):
+            with contextlib.suppress(RuntimeError):  # it is in use already
+                tf.config.experimental.set_memory_growth(gpu, True)
         self.folder, self._seconds = folder, seconds
         self.current, self.states = None, {}
         self._failed, self._stop = {}, threading.Event()

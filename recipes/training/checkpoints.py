@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from recipes.checks import complaint
+from recipes.values import sync_folder
 
 _STATE = "state"
 _KEPT = 2
@@ -56,7 +57,7 @@ class Checkpoints:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync(self.folder)
+        sync_folder(self.folder)
         for old in numbers[: 1 - _KEPT]:
             self._path(old).unlink(missing_ok=True)
 
@@ -143,12 +144,3 @@ def _check(path):
     except _DAMAGES as error:
         rule, mend = "a checkpoint must read back as it was written", "Check the disk."
         raise OSError(complaint("finetune", rule, f"{str(path)!r}: {error}", mend)) from error
-
-
-def _sync(folder):
-    """See the names in a folder on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
