@@ -252,3 +252,17 @@ def test_a_built_optimizer_is_refused():
     inner.build(model.trainable_variables)
     with pytest.raises(ValueError, match="built"):
         recipes.LayerwiseOptimizer(inner, {})
+
+
+def test_loss_is_scaled_once():
+    """By the wrapper alone, whatever the optimizer inside was told."""
+    moved = []
+    for factor in (None, 8.0):
+        weight = keras.Variable(np.ones(3, "float32"), name="w")
+        wrapped = recipes.LayerwiseOptimizer(keras.optimizers.SGD(0.5, loss_scale_factor=factor), {})
+        assert wrapped.loss_scale_factor == factor
+        outer = keras.optimizers.LossScaleOptimizer(wrapped, initial_scale=4.0)
+        outer.build([weight])
+        outer.apply([keras.ops.ones(3) * 4.0], [weight])
+        moved.append(keras.ops.convert_to_numpy(weight))
+    np.testing.assert_array_equal(moved, np.full((2, 3), 0.5))

@@ -115,6 +115,16 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
     def scale_loss(self, loss):
         return self.inner_optimizer.scale_loss(loss)
 
+    @property
+    def loss_scale_factor(self):
+        """That of the inner optimizer; `keras.optimizers.LossScaleOptimizer` sets it to None and scales itself."""
+        return self.inner_optimizer.loss_scale_factor
+
+    @loss_scale_factor.setter
+    def loss_scale_factor(self, factor):
+        if hasattr(self, "inner_optimizer"):  # Keras sets it first when there is none yet
+            self.inner_optimizer.loss_scale_factor = factor
+
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
