@@ -38,16 +38,7 @@ AUGMENTATION = (
         lambda: layers.CropAverage(small_classifier()),
         (11, 9, 3),
         mean_over_crops,
-        bad=(({"model": 3}, "model=3"), ({"model": small_classifier(), "crops": 3}, "crops=3")),
-    ),
-    *(
-        LayerCase(
-            f"CropAverage of {crops}",
-            lambda crops=crops: layers.CropAverage(small_classifier(), crops),
-            (11, 10, 3),
-            mean_over_crops,
-        )
-        for crops in (1, 2, 5)
+        bad=(({"model": 3}, "model=3"), ({"model": None, "crops": 3}, "crops=3")),
     ),
     LayerCase(
         "RandomResizedCrop",

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from cases_augmentation import mean_over_crops, small_classifier
 from keras import ops
 
 import layers
@@ -261,3 +262,15 @@ def test_channels_that_do_not_match_are_refused():
         layers.PCALighting().adapt([])
     with pytest.raises(ValueError, match=r"LensDistortion: inputs must be of shape .*\(4, 4\)"):
         layers.LensDistortion()(np.zeros((4, 4), "float32"))
+
+
+@pytest.mark.parametrize("crops", [1, 2, 5])
+def test_fewer_crops_are_averaged_too(random, crops):
+    layer, images = layers.CropAverage(small_classifier(), crops), random.normal(size=(2, 11, 10, 3)).astype("float32")
+    found = keras.ops.convert_to_numpy(layer(images))
+    np.testing.assert_allclose(found, mean_over_crops(layer, images), atol=1e-6)
+
+
+def test_crops_that_are_larger_than_the_image_are_refused(random):
+    with pytest.raises(ValueError, match=r"CropAverage: images must be at least as large as a crop, \(6, 7\)"):
+        layers.CropAverage(small_classifier())(random.normal(size=(1, 6, 6, 3)))

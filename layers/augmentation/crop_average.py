@@ -43,15 +43,15 @@ class CropAverage(keras.layers.Layer):
     def __init__(self, model, crops=10, **kwargs):
         super().__init__(**kwargs)
         where = "CropAverage"
+        if isinstance(crops, bool) or crops not in _CROPS:
+            rule = f"crops must be one of {', '.join(map(str, _CROPS))}"
+            raise ValueError(complaint(where, rule, f"crops={crops!r}", "Pass crops=10, say."))
         shape = getattr(model, "input_shape", None)
         if not isinstance(model, keras.Model) or len(shape) != 4 or None in shape[1:]:
             rule = "model must be a keras.Model of images of known sides"
             raise TypeError(
                 complaint(where, rule, f"model={model!r}", "Build it with keras.Input((height, width, 3)).")
             )
-        if isinstance(crops, bool) or crops not in _CROPS:
-            rule = f"crops must be one of {', '.join(map(str, _CROPS))}"
-            raise ValueError(complaint(where, rule, f"crops={crops!r}", "Pass crops=10, say."))
         self.model = model
         self.crops = crops
 
