@@ -351,8 +351,8 @@ def test_too_large_bodies_are_refused_whether_or_not_they_say_how_large_they_are
 
 
 def test_slow_clients_are_given_up_and_hold_up_nobody(monkeypatch):
-    monkeypatch.setattr(connections, "_SECONDS", 1.0)
-    with serving(Stub(doubled), timeout=1.0) as port, contextlib.ExitStack() as stack:
+    monkeypatch.setattr(connections, "_SECONDS", 3.0)
+    with serving(Stub(doubled), timeout=3.0) as port, contextlib.ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(50)]
         for one in slow[:25]:
             one.sendall(b"POST /v1/models/photos:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
@@ -379,11 +379,11 @@ def test_beyond_the_queue_requests_are_refused_and_late_ones_given_up(monkeypatc
         gate.wait(30)
         return doubled(x)
 
-    with serving(Stub(slow), queue_size=4, timeout=2.0) as port, concurrent.futures.ThreadPoolExecutor(12) as pool:
+    with serving(Stub(slow), queue_size=4, timeout=5.0) as port, concurrent.futures.ThreadPoolExecutor(12) as pool:
         first = pool.submit(ask, port, PREDICT, {"instances": [1.0]})
         time.sleep(0.5)  # it is computed now, and all others wait
         asked = [pool.submit(ask, port, PREDICT, {"instances": [1.0, 2.0]}) for _ in range(5)]
-        concurrent.futures.wait(asked, 1.0)
+        concurrent.futures.wait(asked, 3.0)
         refused = [one.result() for one in asked if one.done()]
         assert len(refused) == 3 and all(status == 503 and "wait already" in said["error"] for status, said in refused)
         statuses = [one.result()[0] for one in (first, *asked)]
@@ -477,7 +477,7 @@ def test_bodies_are_held_within_a_budget(monkeypatch):
         time.sleep(0.5)
         status, said = ask(port, PREDICT, b" " * 300)
         assert status == 503 and "too many large requests" in said["error"]
-        time.sleep(4)  # they are given up
+        time.sleep(5)  # they are given up
         assert ask(port, PREDICT, {"instances": [1.0]})[0] == 200
 
 
