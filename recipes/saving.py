@@ -8,8 +8,9 @@ from pathlib import Path
 import keras
 
 from recipes.checks import complaint
+from recipes.files import write_json
 from recipes.reporting.pages import write_page
-from recipes.values import Report, Result, write_json
+from recipes.values import Report, Result
 
 MODEL, CLASSIFIER, REPORT, PAGE = "model.keras", "classifier.json", "report.json", "report.html"
 

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recipes.checks import check_number, check_whole, complaint
+from recipes.files import write_json
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -257,33 +257,3 @@ class Result:
         import recipes
 
         return recipes.save(self, folder)
-
-
-def sync_folder(folder):
-    """See the names in a folder on disk, where the system can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path, content):
-    """Write `content` as JSON to `path`, by `write_text`."""
-    write_text(path, json.dumps(content, indent=1))
-
-
-def write_text(path, text):
-    """Write `text` under a temporary name, sync it, then rename it to `path`; a failure leaves the old file."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,9 +6,9 @@ import io
 import json
 import warnings
 
+from recipes.files import write_text
 from recipes.reporting.plots import plot_confusion, plot_curves
 from recipes.reporting.tables import amount, cells, title, worst_first
-from recipes.values import write_text
 
 _WRONG = 30
 # The policy forbids scripts and the network even where a browser would find some.

@@ -13,13 +13,13 @@ import keras
 import layers
 from recipes.bases.simplifying import simplified
 from recipes.checks import check_number, complaint
+from recipes.files import sync_folder, write_json, write_text
 from recipes.locks import lock
 from recipes.saving import open_classifier, writable_folder
 from recipes.serving.card import card_text, make_card
 from recipes.serving.formats import FILES, check_formats, check_names, write_format, write_labels
 from recipes.serving.parity import Samples, prove, tolerance_of
 from recipes.serving.warmup import write_warmup
-from recipes.values import sync_folder, write_json, write_text
 
 _TEMPORARY = ".export-"
 _LARGER = 8 / 7  # 256 for 224

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from recipes.checks import complaint
-from recipes.values import sync_folder
+from recipes.files import sync_folder
 
 _STATE = "state"
 _KEPT = 2

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 from recipes.checks import complaint
+from recipes.files import write_json
 from recipes.locks import lock
 from recipes.saving import CLASSIFIER, load, save, writable_folder
 from recipes.training.checkpoints import Checkpoints
-from recipes.values import write_json
 
 SETTINGS = "settings.json"
 _CHECKPOINTS, _EARLIER = "checkpoints", "earlier-"
