@@ -9,8 +9,10 @@ _ROOMS = {
     "Prediction": "values",
     "Report": "values",
     "Result": "values",
+    "Search": "values",
     "Split": "values",
     "Stage": "values",
+    "Trial": "values",
     "cache": "caching",
     "evaluate": "evaluation",
     "export": "serving.exporting",
@@ -20,8 +22,10 @@ _ROOMS = {
     "load_data": "data",
     "plot_confusion": "reporting.plots",
     "plot_curves": "reporting.plots",
+    "plot_search": "reporting.search_plots",
     "predict": "prediction",
     "save": "saving",
+    "search": "searching.searching",
     "serve": "serving.server",
 }
 __all__ = sorted(_ROOMS)

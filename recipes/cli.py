@@ -16,6 +16,7 @@ from recipes.checks import nearest
 
 COMMANDS = {
     "finetune": "recipes.finetuning",
+    "search": "recipes.searching.searching",
     "evaluate": "recipes.evaluation",
     "predict": "recipes.prediction",
     "export": "recipes.serving.exporting",
@@ -27,7 +28,8 @@ _EPILOG = """\
 such a file. "--traceback" shows where an error came from.
 
 exit codes: 0 done · 2 an argument or the data is wrong · 3 the surroundings are (disk, network, permissions)
-4 the run failed (the loss is no number, an export does not answer as its model) · 130 interrupted
+4 the run failed (the loss is no number, an export does not answer as its model, no trial succeeds, an accuracy that was
+asked for is missed) · 130 interrupted
 """
 
 
@@ -40,6 +42,7 @@ def main(arguments=None):
     with_traceback = "--traceback" in rest
     # "None" is what Python users type; YAML's word for it is null.
     rest = [re.sub("(^|=)[Nn]one$", r"\1null", word) for word in rest if word != "--traceback"]
+    rest = [re.sub("^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word) for word in rest]
     warnings.showwarning = _show_warning
     try:
         with _quiet_start():
@@ -129,7 +132,9 @@ def _parse(command, function, arguments):
     parser = ArgumentParser(prog=f"recipes {command}", allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the arguments below.")
     many = {"images"} & set(function.__annotations__)  # so that the shell can spell out *.jpg
-    parser.add_function_arguments(function, as_positional=False, skip=many)
+    # A function of the user's would have to be imported.
+    functions = {name for name, kind in function.__annotations__.items() if "Callable" in str(kind)}
+    parser.add_function_arguments(function, as_positional=False, skip=many | functions)
     for name in many:
         parser.add_argument(f"--{name}", nargs="+", type=str, required=True, help="Paths of images.")
     try:

@@ -1,39 +1,30 @@
 """Fine-tuning a network on images: the main recipe."""
 
 import dataclasses
-import functools
 import os
 from typing import Any
 
 import tensorflow as tf
 
-from recipes.bases import build_network, check_base, default_image_size
-from recipes.checks import check_choice, check_number, check_whole, complaint, image_size_pair
+from recipes.bases import build_network, default_image_size
+from recipes.checks import complaint, image_size_pair
 from recipes.data.loading import check_options, load_sized
 from recipes.evaluation import measure
-from recipes.training.augmentation import make_augmentation
 from recipes.training.checkpoints import Remembered
-from recipes.training.devices import PRECISIONS, dtype_policy, is_deterministic, placement
-from recipes.training.frozen_prefix import Caching
+from recipes.training.devices import dtype_policy, is_deterministic, placement
 from recipes.training.journal import Journal
-from recipes.training.optimizers import SCHEDULES, base_rate, check_optimizer
-from recipes.training.plans import make_plan
+from recipes.training.pausing import complete, is_pausing
+from recipes.training.preparing import BATCH, check_data, prepare
 from recipes.training.progress import Clock, collector_spared, say
 from recipes.training.runs import begin_run, checkpoints_of, finish_run, run_folder
-from recipes.training.settings import check_repeatable, describe_settings, is_repeatable
 from recipes.training.stages import (
-    Training,
     changing_variables,
     describe_place,
-    describe_seconds,
     frozen_parts,
     images_together,
-    reopen_last,
-    run_stage,
+    train_stages,
 )
 from recipes.values import Data, Result
-
-_BATCH = 32  # images
 
 
 def finetune(
@@ -48,7 +39,7 @@ def finetune(
     learning_rate: float | None = None,
     layer_ratios: tuple[float, float, float] = (1.0, 0.1, 0.01),
     layer_decay: float | None = None,
-    batch_size: int | str = _BATCH,
+    batch_size: int | str = BATCH,
     optimizer: str | Any = "adamw",
     schedule: str = "cosine",
     weight_decay: float | None = 0.01,
@@ -148,57 +139,12 @@ def finetune(
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
         (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay).
     """
-    # They decide nothing that comes out.
-    ignored = ("cache", "memory_budget", "out", "resume", "checkpoint_steps", "checkpoint_seconds", "verbose")
-    settings, where = describe_settings(locals(), ignored), "finetune"
-    if out is not None:
-        check_repeatable(settings, where)
-    _check(batch_size, dropout, label_smoothing, patience, precision, schedule, weight_decay, layer_decay, seed, where)
-    check_optimizer(optimizer, where)
-    check_choice(where, "on_nan", on_nan, ("stop", "retry"))
-    check_choice(where, "resume", resume, ("auto", "restart"))
-    if checkpoint_steps is not None:
-        check_whole(where, "checkpoint_steps", checkpoint_steps)
-    check_number(where, "checkpoint_seconds", checkpoint_seconds)
-    _check_caching(cache, views, refresh_views, memory_budget, augmentation, where)
-    check_base(base, weights, image_size, where)
-    augment = make_augmentation(augmentation, seed, where)
-    is_parted, batch_size = batch_size == "auto", _BATCH if batch_size == "auto" else batch_size
-    training = Training(
-        batch_size,
-        optimizer,
-        schedule,
-        weight_decay,
-        label_smoothing,
-        augment,
-        patience,
-        seed,
-        verbose,
-        where,
-        precision,
-        Caching(cache, views, refresh_views, memory_budget),
-        settings["augmentation"] if is_repeatable(settings["augmentation"]) else None,
-        on_nan,
-        is_parted,
-    )
-    plan_of = functools.partial(
-        make_plan,
-        plan,
-        epochs=epochs,
-        learning_rate=base_rate(optimizer, learning_rate),
-        layer_ratios=layer_ratios,
-        layer_decay=layer_decay,
-        where=where,
-    )
-    if not isinstance(plan, str):
-        _check_given_plan(epochs, learning_rate, layer_decay, where)
-    plan_of(pretrained=weights is not None)  # complains now about what would otherwise fail after the data is read
+    setup, where = prepare(locals()), "finetune"
+    settings, training, stages_of = setup.settings, setup.training, setup.stages_of
     clock = Clock()
     with run_folder(out, where) as folder, collector_spared():
-        data = _open(data, base, weights, image_size, where)
-        if schedule == "plateau" and not len(data.valid):
-            mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
-            raise ValueError(complaint(where, 'schedule="plateau" needs validation images', repr(data), mend))
+        data = open_data(data, base, weights, image_size, where)
+        check_data(data, training)
         settings["data_fingerprint"] = data.fingerprint
         finished = begin_run(folder, settings, resume, where)
         if finished is not None:
@@ -207,7 +153,7 @@ def finetune(
         clock.lap("data")
         strategy = placement()
         with strategy.scope(), dtype_policy(precision):
-            if is_parted and tf.distribute.has_strategy():
+            if training.is_parted and tf.distribute.has_strategy():
                 mend = "Pass a number, the images that all devices take together."
                 received = f"a {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
                 raise ValueError(complaint(where, 'batch_size="auto" is for a device by itself', received, mend))
@@ -223,7 +169,7 @@ def finetune(
                 where=where,
             )
             clock.lap("building")
-            stages = plan_of(pretrained=network.pretrained)
+            stages = stages_of(pretrained=network.pretrained)
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
             variables = changing_variables(network, stages, training)
             journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds)
@@ -233,7 +179,11 @@ def finetune(
             parts = frozen_parts(network, data, stages, training, journal.decided)
             if not has_begun:
                 journal.save(journal.standing)  # what was decided, before anything changes the ground for it
-            _train(network, data, stages, training, parts, journal, {"decoding": clock.laps["data"]})
+            train_stages(network, data, stages, training, parts, journal, {"decoding": clock.laps["data"]})
+            if is_pausing():
+                measured = _measured(network.model, data, images_together(training, journal), parts)
+                end = complete(journal, measured.report)
+                raise end
             # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
             network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         clock.lap("training")
@@ -251,47 +201,7 @@ def finetune(
         return result
 
 
-def _check(batch_size, dropout, label_smoothing, patience, precision, schedule, weight_decay, layer_decay, seed, where):
-    if batch_size != "auto":
-        check_whole(where, "batch_size", batch_size)
-    check_number(where, "dropout", dropout, most=0.99)
-    check_number(where, "label_smoothing", label_smoothing, most=0.99)
-    if patience is not None:
-        check_whole(where, "patience", patience)
-    if weight_decay is not None:
-        check_number(where, "weight_decay", weight_decay)
-    if layer_decay is not None:
-        check_number(where, "layer_decay", layer_decay, most=1.0, above=True)
-    check_choice(where, "precision", precision, PRECISIONS)
-    check_choice(where, "schedule", schedule, SCHEDULES)
-    check_whole(where, "seed", seed, least=0)
-
-
-def _check_caching(cache, views, refresh_views, memory_budget, augmentation, where):
-    if cache not in ("auto", True, False):
-        mend = 'Pass cache="auto", True or False.'
-        raise ValueError(complaint(where, 'cache must be "auto", True or False', repr(cache), mend))
-    for name, value in (("views", views), ("refresh_views", refresh_views)):
-        if value is not None:
-            check_whole(where, name, value)
-    if views is not None and augmentation is None:
-        mend = 'Pass augmentation="flip", say, or leave views out.'
-        raise ValueError(complaint(where, "views needs an augmentation", f"views={views}", mend))
-    if refresh_views is not None and views is None:
-        raise ValueError(complaint(where, "refresh_views needs views", "views=None", "Pass views=4, say."))
-    check_whole(where, "memory_budget", memory_budget, least=0)
-
-
-def _check_given_plan(epochs, learning_rate, layer_decay, where):
-    """Raise where an argument would say what the stages of a given plan say for themselves."""
-    clashes = {"epochs": epochs, "learning_rate": learning_rate, "layer_decay": layer_decay}
-    given = [name for name, value in clashes.items() if value is not None]
-    if given:
-        mend = "Set it in recipes.Stage(...)."
-        raise ValueError(complaint(where, f"a plan of stages sets its own {given[0]}", f"a plan and {given[0]}", mend))
-
-
-def _open(data, base, weights, image_size, where):
+def open_data(data, base, weights, image_size, where):
     """The Data, at the size that the caller asks for or the base wants."""
     wanted = image_size_pair(where, image_size) if image_size is not None else None
     if isinstance(data, Data):
@@ -311,21 +221,6 @@ def _open(data, base, weights, image_size, where):
         return wanted or default_image_size(base, weights, natural_size)
 
     return load_sized(source, choose_size, where, **options)
-
-
-def _train(network, data, stages, training, parts, journal, before):
-    """Run the stages that are left. `before` are the seconds spent on the first one so far."""
-    if journal.stage == len(stages):
-        reopen_last(network, data, stages, training, parts)
-    try:
-        for number, stage in list(enumerate(stages))[journal.stage :]:
-            seconds = run_stage(network, data, stage, training, number, parts, journal)
-            say(training.verbose, describe_seconds(stage, (before if not number else {}) | seconds))
-    except (KeyboardInterrupt, SystemExit):
-        if journal.is_kept:
-            place = describe_place(journal, stages)
-            say(training.verbose, f"Stopped. The same call goes on from here: {place}.")
-        raise
 
 
 def _measured(model, data, batch_size, parts):

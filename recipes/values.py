@@ -257,3 +257,64 @@ class Result:
         import recipes
 
         return recipes.save(self, folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One trial of a search.
+
+    Args:
+        number: from 0, in the order of their choice.
+        settings: `{argument: value}` of what was searched.
+        status: `"done"`, `"paused"` (the search let others go on in its place) or `"failed"`.
+        score: by the objective of the search, on the validation images; None for a failure.
+        scores: all that were measured there, by names such as `"val_accuracy"`.
+        epochs: trained.
+        seconds: of wall time.
+        attempts: how often it was run, after crashes.
+        peak_bytes: most memory that its process took, what it shares with others included.
+        reason: of a failure.
+        command: that trains it again, with all its settings.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    status: str
+    score: float | None
+    scores: dict[str, float]
+    epochs: int
+    seconds: float
+    attempts: int
+    peak_bytes: int
+    reason: str
+    command: str
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Search:
+    """What a search found; prints as a table.
+
+    Args:
+        trials: every Trial, in the order of their choice.
+        best: the Trial with the best score.
+        result: the Result of that trial, measured once, on the test split, which no trial saw.
+        objective: name of the score that decided.
+        is_more_better: whether a higher score is better.
+        method: `"grid"`, `"random"`, `"hyperband"` or `"bayesian"`.
+        seconds: of wall time, all calls together.
+        folder: of the search, a path; None where there was none.
+    """
+
+    trials: tuple[Trial, ...]
+    best: Trial
+    result: Result
+    objective: str
+    is_more_better: bool
+    method: str
+    seconds: float
+    folder: Path | None
+
+    def __repr__(self):
+        from recipes.reporting.searches import search_table
+
+        return search_table(self)

@@ -29,6 +29,10 @@ ROOM_MAY_IMPORT = {
     "evaluation": {"checks", "values", "data", "saving", "prediction", "reporting"},
     "serving": {"checks", "files", "locks", "values", "data", "bases", "saving", "layers"},
     "finetuning": {"checks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"},
+    "searching": {
+        *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
+        "finetuning",
+    },
     "cli": {"checks"},
     "__main__": {"cli"},
     "__init__": set(),

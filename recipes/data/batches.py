@@ -18,6 +18,7 @@ _numbers = itertools.count()
 _FETCHING = min(4, os.cpu_count() or 1)
 _CHANGING = min(16, os.cpu_count() or 1)
 _AHEAD = 2  # batches
+_VECTORS = 1024  # that go through a head together, at least
 # What has no branches of its own: AutoGraph would parse it for nothing, a third of a second in each run.
 plain = tf.autograph.experimental.do_not_convert
 
@@ -94,6 +95,8 @@ def predict_split(model, source, batch_size, run=None, between=None):
         batches = ordered_batches(source, batch_size, replicas_of(model))
         return model.predict(batches, verbose=0)[: len(source)]
     parts = []
+    if len(_form(source)[0]) == 1:  # numbers of pooled features: it is the calls that take the time
+        batch_size = max(batch_size, _VECTORS)
     rows, places = (source.store, source.rows) if isinstance(source, Split) else source.view(0)
     for _, batch in ordered_rows(rows, places, range(len(source)), batch_size):
         parts.append(run(batch).numpy())

@@ -56,20 +56,26 @@ def write_page(report, path):
     sections = (
         f"<h1>{html.escape(name)}</h1>",
         _scores(report),
-        _section("Curves", _picture(plot_curves(report), "curves") if report.curves.get("loss") else ""),
-        _section("Confusion matrix", _picture(plot_confusion(report), "confusion matrix")),
-        _section("Classes, lowest F1 first", _per_class(report)),
-        _section("Most confused pairs", _confused(report)),
-        _section("Most confidently wrong images", _wrong(report)),
-        _section("Settings", _pairs(report.settings, _setting)),
-        _section("Cost", _pairs(report.cost, amount, title)),
-        _section("Seconds", _pairs(report.seconds, lambda _, value: f"{value:,.1f}", title)),
-        _section("Versions", _pairs(report.versions, lambda _, value: str(value))),
+        section("Curves", picture(plot_curves(report), "curves") if report.curves.get("loss") else ""),
+        section("Confusion matrix", picture(plot_confusion(report), "confusion matrix")),
+        section("Classes, lowest F1 first", _per_class(report)),
+        section("Most confused pairs", _confused(report)),
+        section("Most confidently wrong images", _wrong(report)),
+        section("Settings", _pairs(report.settings, _setting)),
+        section("Cost", _pairs(report.cost, amount, title)),
+        section("Seconds", _pairs(report.seconds, lambda _, value: f"{value:,.1f}", title)),
+        section("Versions", _pairs(report.versions, lambda _, value: str(value))),
     )
-    write_text(path, _HEAD.format(title=html.escape(name)) + "\n".join(filter(None, sections)) + "\n</body>\n</html>\n")
+    write_text(path, head(name) + "\n".join(filter(None, sections)) + "\n</body>\n</html>\n")
 
 
-def _section(heading, body):
+def head(title):
+    """The beginning of a page, down to its body."""
+    return _HEAD.format(title=html.escape(title))
+
+
+def section(heading, body):
+    """A part of a page under its heading; nothing without a body."""
     return f"<h2>{heading}</h2>\n{body}" if body else ""
 
 
@@ -83,29 +89,29 @@ def _scores(report):
 
 def _per_class(report):
     rows = [[name, *cells(report.per_class[name])] for name in worst_first(report.per_class)]
-    return _table(("class", "precision", "recall", "F1", "images"), rows, text_columns=1)
+    return table(("class", "precision", "recall", "F1", "images"), rows, text_columns=1)
 
 
 def _confused(report):
     rows = [[pair["true"], pair["predicted"], f"{pair['images']:,}"] for pair in report.confused]
-    return _table(("true", "predicted", "images"), rows, text_columns=2)
+    return table(("true", "predicted", "images"), rows, text_columns=2)
 
 
 def _wrong(report):
     wrong = sorted((row for row in report.rows if row["true"] != row["predicted"]), key=lambda row: -row["probability"])
     rows = [[row["file"], row["true"], row["predicted"], f"{row['probability']:.4f}"] for row in wrong[:_WRONG]]
-    return _table(("file", "true", "predicted", "probability"), rows, text_columns=3)
+    return table(("file", "true", "predicted", "probability"), rows, text_columns=3)
 
 
 def _pairs(values, show, name=str):
-    return _table((), [[name(key), show(key, value)] for key, value in values.items()], text_columns=2)
+    return table((), [[name(key), show(key, value)] for key, value in values.items()], text_columns=2)
 
 
 def _setting(_, value):
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _table(heads, rows, text_columns):
+def table(heads, rows, text_columns):
     """An HTML table, every cell escaped; the columns after `text_columns` hold numbers. Empty without rows."""
     if not rows:
         return ""
@@ -114,12 +120,13 @@ def _table(heads, rows, text_columns):
         kinds = [""] * text_columns + [' class="n"'] * (len(texts) - text_columns)
         return "".join(f"<{tag}{kind}>{html.escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=False))
 
-    head = f"<thead><tr>{line('th', heads)}</tr></thead>\n" if heads else ""
+    top = f"<thead><tr>{line('th', heads)}</tr></thead>\n" if heads else ""
     body = "\n".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-    return f'<div class="long"><table>\n{head}<tbody>\n{body}\n</tbody></table></div>'
+    return f'<div class="long"><table>\n{top}<tbody>\n{body}\n</tbody></table></div>'
 
 
-def _picture(figure, name):
+def picture(figure, name):
+    """A matplotlib figure as an image that is held inside the page."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # Names in scripts that matplotlib's own font lacks stand in full in the tables.

@@ -32,7 +32,6 @@ DROPOUTS = (
     keras.layers.GaussianDropout,
     keras.layers.AlphaDropout,
 )
-_TEST_FITS = "rows of the test split fit"
 _LEAST_GAIN = 1.0  # seconds; less is not worth a file
 
 
@@ -195,7 +194,7 @@ class Features:
     """
 
     def __init__(self, prefix, split, caching, recipe, augment=None, seed=0, before=None, budget=0):
-        self.shape, self.dtype = prefix.shape, prefix.dtype
+        self.shape, self.dtype, self.recipe = prefix.shape, prefix.dtype, recipe
         self.split, self.labels = split, split.labels
         self._caching, self._seed, self._budget = caching, seed, budget
         self._change = change_each(augment) if augment is not None else None
@@ -226,7 +225,7 @@ class Features:
             return self._views[number]
 
     def _computed(self, number):
-        digests = [self._digest(digest, number) for digest in self.split.digests]
+        digests = self.digests_of(self.split, number)
         if self._cache is None:
             rows = _buffer((len(self), *self.shape), self.dtype, self._budget // (self._caching.views or 1))
             for picks, values in self._passed(range(len(self)), number):
@@ -242,8 +241,11 @@ class Features:
             return np.ascontiguousarray(rows[places]), np.arange(len(places))
         return rows, places
 
-    def _digest(self, digest, number):
-        return hashlib.blake2b(digest + number.to_bytes(8, "little"), digest_size=16).digest()
+    @staticmethod
+    def digests_of(split, number):
+        """What the rows of a view are kept under, one per image of a Split."""
+        order = number.to_bytes(8, "little")
+        return [hashlib.blake2b(digest + order, digest_size=16).digest() for digest in split.digests]
 
     def _passed(self, picks, number):
         """(positions, their rows) of what the frozen part makes of view `number`, some megabytes at a time."""
@@ -300,22 +302,27 @@ class FrozenParts:
         description: JSON-able description of the augmentation, None where there is none that another process could use.
         seed: of the run.
         decided: by the number of a stage, as text, whether its frozen part runs once, where that is decided already.
+
+    Attributes:
+        prefixes: the Prefix of each stage; none where nothing is kept.
     """
+
+    TEST_FITS = "rows of the test split fit"  # as `decided` has it
 
     def __init__(self, network, data, stages, free, caching, augment, description, seed, decided=None):
         self._network, self._data, self._stages = network, data, stages
         self._caching, self._augment, self._description, self._seed = caching, augment, description, seed
-        self._prefixes, self._features, self._last = [], {}, None
+        self.prefixes, self._features, self._last = [], {}, None
         self.decided, self._digests = {} if decided is None else decided, {}
         for stage in stages if self._is_possible() else ():
             free(network, stage)
-            self._prefixes.append(Prefix(network, frozen_layers(network, stage)))
-        for number in range(len(self._prefixes)):
+            self.prefixes.append(Prefix(network, frozen_layers(network, stage)))
+        for number in range(len(self.prefixes)):
             self._pays(number)
-        if self._prefixes and self._pays(len(stages) - 1):
-            last = self._prefixes[-1]
+        if self.prefixes and self._pays(len(stages) - 1):
+            last = self.prefixes[-1]
             size = self._estimate(len(stages) - 1)[2] + last.row_bytes * len(data.test)
-            self.decided.setdefault(_TEST_FITS, _fits(size))
+            self.decided.setdefault(self.TEST_FITS, _fits(size))
 
     def _is_possible(self):
         is_alone = replicas_of(self._network.model) == 1
@@ -325,19 +332,19 @@ class FrozenParts:
     def prepare(self, number):
         """Prepared for a stage."""
         self._last = None
-        if not self._prefixes or not self._pays(number):
+        if not self.prefixes or not self._pays(number):
             self._last = self._whole()
             return self._last
         self._digests = {
-            later: prefix.digest() for later, prefix in enumerate(self._prefixes) if later >= number and prefix.rest
+            later: prefix.digest() for later, prefix in enumerate(self.prefixes) if later >= number and prefix.rest
         }
         self._features = {key: rows for key, rows in self._features.items() if key[0] in self._digests.values()}
         line = self._estimate(number)[1]
-        train, valid = self._rows(number, "train"), self._rows(number, "valid")
+        train, valid = self.features(number, "train"), self.features(number, "valid")
         train.view(0)
         if len(valid):
             valid.view(0)
-        rest = self._prefixes[number].rest
+        rest = self.prefixes[number].rest
         run = folded(rest, is_trained=True)
         self._last = Prepared(rest, run, train, valid, compiled(run, valid), line=line)
         return self._last
@@ -360,31 +367,31 @@ class FrozenParts:
         number = len(self._stages) - 1
         if self._last is None:
             return None
-        if not self._prefixes or not self._pays(number):
+        if not self.prefixes or not self._pays(number):
             return predict_split(self._last.model, getattr(self._data, name), batch_size, self._last.predict)
-        if name == "test" and not self.decided[_TEST_FITS]:
+        if name == "test" and not self.decided[self.TEST_FITS]:
             return None
-        return predict_split(self._last.model, self._rows(number, name), batch_size, self._last.predict)
+        return predict_split(self._last.model, self.features(number, name), batch_size, self._last.predict)
 
     def _estimate(self, number):
-        prefix, stage = self._prefixes[number], self._stages[number]
+        prefix, stage = self.prefixes[number], self._stages[number]
         return estimate(prefix, self._data, stage, self._caching, self._augment is not None)
 
     def _pays(self, number):
         if str(number) not in self.decided:  # once for all: free space may change
-            self.decided[str(number)] = self._prefixes[number].rest is not None and self._is_worth_it(number)
+            self.decided[str(number)] = self.prefixes[number].rest is not None and self._is_worth_it(number)
         return self.decided[str(number)]
 
     def _is_worth_it(self, number):
         is_asked = self._caching.mode is True or (self._augment is not None and self._caching.views is not None)
         return is_asked or self._estimate(number)[0]
 
-    def _rows(self, number, name):
+    def features(self, number, name):
         """Features of the split called `name` for a stage, from those of another stage where that saves."""
         key = self._digests[number], name
         if key not in self._features:
             below = self._below(number)
-            before = self._rows(below, name) if below is not None else None
+            before = self.features(below, name) if below is not None else None
             self._features[key] = self._make(number, *key, before)
         return self._features[key]
 
@@ -397,24 +404,24 @@ class FrozenParts:
             recipe |= {"augmentation": self._description, "seed": self._seed}
             if getattr(augment, "has_state", False):  # it draws for a batch of neighbours
                 recipe["images together"] = hashlib.blake2b(b"".join(data.train.digests)).hexdigest()
-        is_known = all(_is_known(operation) for operation in self._prefixes[number].frozen.operations)
+        is_known = all(_is_known(operation) for operation in self.prefixes[number].frozen.operations)
         if not is_known or (augment is not None and self._description is None):
             recipe = None
         split = getattr(data, name)
         everything = max(1, sum(len(part) for part in (data.train, data.valid, data.test)))
-        budget = self._caching.memory_budget * len(split) // everything // len(self._prefixes)
-        return Features(self._prefixes[number], split, self._caching, recipe, augment, self._seed, before, budget)
+        budget = self._caching.memory_budget * len(split) // everything // len(self.prefixes)
+        return Features(self.prefixes[number], split, self._caching, recipe, augment, self._seed, before, budget)
 
     def _below(self, number):
         """The later stage with the most layers frozen beneath this stage's cut, all of them untouched until then."""
-        layers = self._prefixes[number].layers
+        layers = self.prefixes[number].layers
         found = None
         for later in range(number + 1, len(self._stages)):
-            prefix = self._prefixes[later]
+            prefix = self.prefixes[later]
             if prefix.rest is None or not prefix.layers <= layers:
                 break
             if prefix.layers < layers and self._pays(later):
-                most = found is None or prefix.layers > self._prefixes[found].layers
+                most = found is None or prefix.layers > self.prefixes[found].layers
                 found = later if most else found
         return found
 

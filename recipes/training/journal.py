@@ -27,6 +27,7 @@ class Journal:
         curves: per-epoch lists of the stages before it.
         decided: dictionary of what the run has found out about its machine, JSON-able.
         is_kept: whether another process could go on.
+        failure: the error of the last checkpoint that was to be written, or None.
     """
 
     def __init__(self, checkpoints, variables, steps=None, seconds=60.0):
@@ -37,6 +38,7 @@ class Journal:
         self._last = self._start
         self._standing, self._optimizer, self._best = Standing(), None, None
         self._found, self._slowed = {}, 1.0
+        self.failure = None
         self.is_kept = isinstance(checkpoints, Checkpoints)
 
     def restore(self):
@@ -122,7 +124,9 @@ class Journal:
         }
         try:
             self._checkpoints.save(state, arrays)
+            self.failure = None
         except OSError as error:
+            self.failure = error
             reason = error.strerror or str(error)
             warnings.warn(f"No checkpoint could be written ({reason}). The run goes on.", stacklevel=2)
         self._since, self._last = 0, time.monotonic()

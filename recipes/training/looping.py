@@ -10,6 +10,7 @@ import keras
 from recipes.checks import complaint
 from recipes.training.interrupting import Interrupt
 from recipes.training.journal import Journal
+from recipes.training.pausing import is_due, pause
 from recipes.training.progress import EpochLine
 
 
@@ -61,9 +62,14 @@ class Loop:
         Raises:
             FloatingPointError: the loss or a gradient is not finite any more.
             KeyboardInterrupt, SystemExit: a signal asked to stop; a checkpoint has been written.
+            Pause: the run was to pause here; a checkpoint has been written.
         """
         batches = iter(self.batches)
         while standing.epoch < self.epochs and not self._is_enough(standing):
+            if is_due(self.journal.curves, standing):
+                self._save(standing)
+                here = pause(self.journal.curves, standing)
+                raise here
             line = EpochLine(standing, self.steps, self.epochs, self.verbose)
             self._run_steps(standing, batches, line)
             self._end_epoch(standing, line)

@@ -13,7 +13,7 @@ from recipes.saving import CLASSIFIER, load, save, writable_folder
 from recipes.training.checkpoints import Checkpoints
 
 SETTINGS = "settings.json"
-_CHECKPOINTS, _EARLIER = "checkpoints", "earlier-"
+_CHECKPOINTS, EARLIER = "checkpoints", "earlier-"
 _LEFTOVER = re.compile(r"\.writable\.\d+|\.\d+\.model\.keras|\.\w+\.(json|html)\.\d+\.tmp")
 
 
@@ -35,7 +35,7 @@ def run_folder(out, where):
     folder = writable_folder(out, where)
     with _held(folder, where):
         _clear_leftovers(folder)
-        strange = [path for path in folder.iterdir() if not path.name.startswith(_EARLIER)]
+        strange = [path for path in folder.iterdir() if not path.name.startswith(EARLIER)]
         if strange and not (folder / SETTINGS).exists():
             rule, received = "out must be a new folder, an empty one or that of a run", repr(str(folder))
             raise FileExistsError(complaint(where, rule, received, "Choose another folder."))
@@ -75,7 +75,7 @@ def begin_run(folder, settings, resume, where):
     if folder is None:
         return None
     if resume == "restart":
-        _move_aside(folder)
+        move_aside(folder)
     if not (folder / SETTINGS).exists():
         write_json(folder / SETTINGS, settings)
         return None
@@ -112,12 +112,13 @@ def _compare(folder, settings, where):
         raise FileExistsError(complaint(where, "out holds a run with other settings", received, mend))
 
 
-def _move_aside(folder):
-    inside = [path for path in folder.iterdir() if not path.name.startswith(_EARLIER)]
+def move_aside(folder):
+    """Move what is in a folder to one within, `earlier-1` and so on."""
+    inside = [path for path in folder.iterdir() if not path.name.startswith(EARLIER)]
     if not inside:
         return
-    taken = [path.name.removeprefix(_EARLIER) for path in folder.glob(f"{_EARLIER}*")]
-    aside = folder / f"{_EARLIER}{1 + max((int(number) for number in taken if number.isdecimal()), default=0)}"
+    taken = [path.name.removeprefix(EARLIER) for path in folder.glob(f"{EARLIER}*")]
+    aside = folder / f"{EARLIER}{1 + max((int(number) for number in taken if number.isdecimal()), default=0)}"
     aside.mkdir()
     # Without its settings the rest is no run: they go last, so that whoever is stopped in between can do it again.
     for path in sorted(inside, key=lambda path: path.name == SETTINGS):

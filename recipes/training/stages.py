@@ -15,6 +15,7 @@ from recipes.training.frozen_prefix import DROPOUTS, Caching, FrozenParts, froze
 from recipes.training.interrupting import Interrupt
 from recipes.training.looping import Loop
 from recipes.training.optimizers import make_optimizer, make_rate
+from recipes.training.pausing import is_due, pause
 from recipes.training.progress import Clock, say
 from recipes.training.stepping import Stepper, distribute
 
@@ -81,6 +82,37 @@ def changing_variables(network, stages, training):
         layers = [layer for layer in model.layers if layer.name in changing]
         by_stage.append([variable for layer in layers for variable in layer.variables])
     return [*by_stage, by_stage[-1]]
+
+
+def train_stages(network, data, stages, training, parts, journal, before):
+    """Run the stages that are left.
+
+    Args:
+        network: Network.
+        data: Data.
+        stages: of the plan.
+        training: Training.
+        parts: from `frozen_parts`.
+        journal: Journal, restored.
+        before: seconds spent on the first stage so far, by what they went to.
+
+    Raises:
+        Pause: the run was to pause on the way.
+    """
+    if journal.stage == len(stages):
+        reopen_last(network, data, stages, training, parts)
+    try:
+        for number, stage in list(enumerate(stages))[journal.stage :]:
+            if is_due(journal.curves, journal.standing):
+                here = pause(journal.curves, journal.standing)
+                raise here
+            seconds = run_stage(network, data, stage, training, number, parts, journal)
+            say(training.verbose, describe_seconds(stage, (before if not number else {}) | seconds))
+    except (KeyboardInterrupt, SystemExit):
+        if journal.is_kept:
+            place = describe_place(journal, stages)
+            say(training.verbose, f"Stopped. The same call goes on from here: {place}.")
+        raise
 
 
 def run_stage(network, data, stage, training, number, parts, journal):

@@ -1,0 +1,1 @@
+"""Hyperparameter search: what is searched, who chooses, and where the trials run."""

@@ -1,0 +1,137 @@
+"""What `recipes.finetune` is asked to do, checked before any work."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from recipes.bases import check_base, check_head
+from recipes.checks import check_choice, check_number, check_whole, complaint
+from recipes.training.augmentation import make_augmentation
+from recipes.training.devices import PRECISIONS
+from recipes.training.frozen_prefix import Caching
+from recipes.training.optimizers import SCHEDULES, base_rate, check_optimizer
+from recipes.training.plans import make_plan
+from recipes.training.settings import check_repeatable, describe_settings, is_repeatable
+from recipes.training.stages import Training
+
+BATCH = 32  # images
+# Arguments that decide nothing that comes out.
+_IGNORED = ("cache", "memory_budget", "out", "resume", "checkpoint_steps", "checkpoint_seconds", "verbose")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run that is to be.
+
+    Args:
+        settings: JSON-able dictionary of all that decides the outcome, but for the fingerprint of the data.
+        training: how all stages train.
+        stages_of: function of the keyword `pretrained` to the stages of the plan.
+    """
+
+    settings: dict
+    training: Training
+    stages_of: Callable
+
+
+def prepare(arguments, where="finetune"):
+    """The Setup that the arguments of `recipes.finetune` ask for, all of them in a dictionary.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind, out of its range, or at odds with another.
+    """
+    settings = describe_settings(arguments, _IGNORED)
+    if arguments["out"] is not None:
+        check_repeatable(settings, where)
+    _check_numbers(arguments, where)
+    _check_choices(arguments, where)
+    _check_caching(arguments, where)
+    check_base(arguments["base"], arguments["weights"], arguments["image_size"], where)
+    check_head(where, arguments["head"], arguments["dropout"])
+    augment = make_augmentation(arguments["augmentation"], arguments["seed"], where)
+    is_parted = arguments["batch_size"] == "auto"
+    training = Training(
+        BATCH if is_parted else arguments["batch_size"],
+        arguments["optimizer"],
+        arguments["schedule"],
+        arguments["weight_decay"],
+        arguments["label_smoothing"],
+        augment,
+        arguments["patience"],
+        arguments["seed"],
+        arguments["verbose"],
+        where,
+        arguments["precision"],
+        Caching(*(arguments[name] for name in ("cache", "views", "refresh_views", "memory_budget"))),
+        settings["augmentation"] if is_repeatable(settings["augmentation"]) else None,
+        arguments["on_nan"],
+        is_parted,
+    )
+    if not isinstance(arguments["plan"], str):
+        _check_given_plan(arguments, where)
+    stages_of = functools.partial(
+        make_plan,
+        arguments["plan"],
+        epochs=arguments["epochs"],
+        learning_rate=base_rate(arguments["optimizer"], arguments["learning_rate"]),
+        layer_ratios=arguments["layer_ratios"],
+        layer_decay=arguments["layer_decay"],
+        where=where,
+    )
+    stages_of(pretrained=arguments["weights"] is not None)
+    return Setup(settings, training, stages_of)
+
+
+def check_data(data, training):
+    """Raise where a Data lacks the images that a Training goes by."""
+    if training.schedule == "plateau" and not len(data.valid):
+        mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
+        raise ValueError(complaint(training.where, 'schedule="plateau" needs validation images', repr(data), mend))
+
+
+def _check_numbers(arguments, where):
+    for name in ("dropout", "label_smoothing"):
+        check_number(where, name, arguments[name], most=0.99)
+    if arguments["batch_size"] != "auto":
+        check_whole(where, "batch_size", arguments["batch_size"])
+    for name in ("patience", "checkpoint_steps"):
+        if arguments[name] is not None:
+            check_whole(where, name, arguments[name])
+    if arguments["weight_decay"] is not None:
+        check_number(where, "weight_decay", arguments["weight_decay"])
+    if arguments["layer_decay"] is not None:
+        check_number(where, "layer_decay", arguments["layer_decay"], most=1.0, above=True)
+    check_number(where, "checkpoint_seconds", arguments["checkpoint_seconds"])
+    check_whole(where, "seed", arguments["seed"], least=0)
+
+
+def _check_choices(arguments, where):
+    check_choice(where, "precision", arguments["precision"], PRECISIONS)
+    check_choice(where, "schedule", arguments["schedule"], SCHEDULES)
+    check_optimizer(arguments["optimizer"], where)
+    check_choice(where, "on_nan", arguments["on_nan"], ("stop", "retry"))
+    check_choice(where, "resume", arguments["resume"], ("auto", "restart"))
+
+
+def _check_caching(arguments, where):
+    if arguments["cache"] not in ("auto", True, False):
+        mend = 'Pass cache="auto", True or False.'
+        raise ValueError(complaint(where, 'cache must be "auto", True or False', repr(arguments["cache"]), mend))
+    views = arguments["views"]
+    for name in ("views", "refresh_views"):
+        if arguments[name] is not None:
+            check_whole(where, name, arguments[name])
+    if views is not None and arguments["augmentation"] is None:
+        mend = 'Pass augmentation="flip", say, or leave views out.'
+        raise ValueError(complaint(where, "views needs an augmentation", f"views={views}", mend))
+    if arguments["refresh_views"] is not None and views is None:
+        raise ValueError(complaint(where, "refresh_views needs views", "views=None", "Pass views=4, say."))
+    check_whole(where, "memory_budget", arguments["memory_budget"], least=0)
+
+
+def _check_given_plan(arguments, where):
+    """Raise where an argument would say what the stages of a given plan say for themselves."""
+    given = [name for name in ("epochs", "learning_rate", "layer_decay") if arguments[name] is not None]
+    if given:
+        mend = "Set it in recipes.Stage(...)."
+        raise ValueError(complaint(where, f"a plan of stages sets its own {given[0]}", f"a plan and {given[0]}", mend))
