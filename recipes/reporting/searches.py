@@ -100,10 +100,9 @@ def _closing(search):
     tried = sum(trial.score is not None for trial in search.trials)
     failed = len(search.trials) - tried
     first = f"{search.method} search, {len(search.trials)} trials in {search.seconds:,.0f} s"
+    first += f", {failed} failed" * bool(failed)
     peak = max((trial.peak_bytes for trial in search.trials), default=0)
-    lines = [
-        first + f", {failed} failed" * bool(failed) + f"; at most {amount('bytes', peak)} a trial" * bool(peak) + "."
-    ]
+    lines = [first + f"; at most {amount('bytes', peak)} of memory a trial" * bool(peak) + "."]
     lines.append(f"Best: trial {best.number}, {search.objective} {best.score:.4f} on the validation images.")
     lines.append(f"That is the best of {tried} by chance too, so it promises more than new images will bring.")
     if report.split == "test":

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 
 import keras_tuner
+import numpy as np
 
 from recipes.checks import complaint
 from recipes.searching.spaces import grid, is_finite
@@ -115,7 +116,7 @@ class _Oracle:
             trial = self._oracle.create_trial(f"leg {self._asked}")
         if trial.status != "RUNNING":
             return None
-        values = dict(trial.hyperparameters.values)
+        values = {name: _plain(value) for name, value in trial.hyperparameters.values.items()}
         own = {name: values.pop(name) for name in list(values) if name.startswith("tuner/")}
         before = own.get("tuner/trial_id")
         number = self._numbers[before] if before is not None else len(set(self._numbers.values()))
@@ -151,6 +152,11 @@ class _Oracle:
             if at == rung and self._brackets[number] == bracket and other is not None and sign * other > sign * score
         ]
         return len(better) < rung_size(self._oracle.max_epochs, bracket, rung + 1)
+
+
+def _plain(value):
+    """A number of NumPy's as one of Python's, which a file can say."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @contextlib.contextmanager

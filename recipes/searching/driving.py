@@ -18,7 +18,8 @@ class Drive:
     """Runs a search from where its records say to its end.
 
     The chooser is asked and told in an order that does not depend on how fast which trial is: a leg is reported when
-    all that were proposed before it are. So a search that was killed, whenever, chooses as an undisturbed one.
+    all that were proposed before it are, and what follows from a report is proposed before the next. So a search that
+    was killed, whenever, chooses as an undisturbed one.
 
     Args:
         chooser: from `make_chooser`.
@@ -56,22 +57,30 @@ class Drive:
         self._open, self._waiting, self._running = collections.deque(), collections.deque(), {}
         self._since = time.monotonic()
         while True:
-            self._propose()
+            self._advance()
             self._start()
             if not self._open:
                 return
             for key, outcome in self.engine.poll(_LOOK):
                 self._take(key, outcome)
-            self._report()
             self.view.update(self.records, self.chooser.total, len(self._running))
 
-    def _propose(self):
-        while len(self._open) < self.chooser.most_open and (leg := self.chooser.propose()) is not None:
-            record = self.records.open_leg(leg)
-            self._open.append((leg, record))
-            if record["outcome"] is None:
-                self._waiting.append((leg, record))
-        self._report()  # what was known before needs no run
+    def _advance(self):
+        """Propose what may be proposed, and after each report what follows from it, before the next."""
+        is_new = False
+        while True:
+            while len(self._open) < self.chooser.most_open and (leg := self.chooser.propose()) is not None:
+                record = self.records.open_leg(leg)
+                self._open.append((leg, record))
+                if record["outcome"] is None:
+                    self._waiting.append((leg, record))
+            if not self._open or self._open[0][1]["outcome"] is None:
+                break
+            leg, record = self._open.popleft()
+            self.chooser.report(leg, record["outcome"]["scores"].get(self.objective))
+            is_new = True
+        if is_new:
+            self._drop()
 
     def _start(self):
         while self._waiting and len(self._running) < self.engine.capacity:
@@ -102,16 +111,6 @@ class Drive:
         self.records.end_leg(record, outcome)
         self.view.end_trial(leg, outcome)
         self._check_hope(outcome)
-
-    def _report(self):
-        """Tell the chooser what has come, in the order in which it was proposed, and drop what nobody needs."""
-        is_new = False
-        while self._open and self._open[0][1]["outcome"] is not None:
-            leg, record = self._open.popleft()
-            self.chooser.report(leg, record["outcome"]["scores"].get(self.objective))
-            is_new = True
-        if is_new:
-            self._drop()
 
     def _drop(self):
         """Remove what trials trained that are neither among the best nor may go on."""
