@@ -102,7 +102,7 @@ def table(records):
 
 @pytest.mark.parametrize(
     ("method", "space", "trials"),
-    [("grid", SPACE, None), ("random", WIDE, 8), ("bayesian", WIDE, 8), ("hyperband", WIDE, None)],
+    [("grid", SPACE, None), ("random", WIDE, 8), ("bayesian", WIDE, 6), ("hyperband", WIDE, None)],
 )
 def test_killed_at_any_moment_it_ends_with_the_same_table(tmp_path, method, space, trials):
     """After every possible number of events in turn, and then again and again after a few."""

@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from recipes.checks import complaint
-from recipes.searching.local import explored
+from recipes.searching.local import check_explored
 from recipes.searching.nursery import JOB, peak_bytes
 from recipes.searching.sharing import for_trial, read_shared
 from recipes.searching.trials import RUN, Outcome, failure, run_trial
@@ -127,12 +127,18 @@ class RayEngine:
         return outcome
 
     def run_alone(self, number, folder):
-        """What the job that explores a function of the user's found."""
+        """KerasTuner's HyperParameters that the job found which explores a function of the user's.
+
+        Raises:
+            RuntimeError: the function fails.
+        """
         self.start(number, folder)
         ended = []
         while not ended:
             ended = self.poll(1.0)
-        return explored(ended[0][1])
+        if isinstance(ended[0][1], Outcome):
+            check_explored(ended[0][1])
+        return ended[0][1]
 
     def close(self):
         """End all tasks, and leave the cluster where it was joined here."""

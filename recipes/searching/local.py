@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pickle
 import select
 import signal
 import socket
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 from recipes.checks import complaint
-from recipes.searching.nursery import OUTCOME
+from recipes.searching.nursery import EXPLORED, OUTCOME
 from recipes.searching.trials import Outcome
 
 _GRACE = 10  # seconds from the request to stop to the end by force
@@ -53,7 +54,7 @@ class LocalEngine:
         return [(number, self._outcome(number, status)) for number, status in self._start.ended(seconds)]
 
     def run_alone(self, number, folder):
-        """What the job that explores a function of the user's found.
+        """KerasTuner's HyperParameters that the job found which explores a function of the user's.
 
         Raises:
             RuntimeError: the function fails.
@@ -62,7 +63,8 @@ class LocalEngine:
         ended = []
         while not ended:
             ended = self.poll(1.0)
-        return explored(ended[0][1])
+        check_explored(ended[0][1])
+        return pickle.loads((folder / EXPLORED).read_bytes())
 
     def _outcome(self, number, status):
         folder, seconds = self._folders.pop(number), time.monotonic() - self._since.pop(number)
@@ -71,7 +73,7 @@ class LocalEngine:
         self._late.discard(number)
         with contextlib.suppress(FileNotFoundError):
             told = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-            return told["explored"] if "explored" in told else Outcome(**told)
+            return Outcome(**told)
         if is_late:
             reason = f"it took longer than the time limit of {self._time_limit:g} s"
             return Outcome("failed", reason=reason, seconds=seconds)
@@ -104,6 +106,7 @@ class _Nursery:
             self._process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -151,12 +154,10 @@ class _Nursery:
         return [(number, -signal.SIGKILL) for number in lost]
 
     def close(self):
+        """End it, and with it whatever children it still has."""
         self._socket.close()
-        try:
-            self._process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
 
 
 class _Fresh:
@@ -169,7 +170,7 @@ class _Fresh:
         command = [sys.executable, "-m", "recipes.searching.nursery", str(folder)]
         self._processes[number] = subprocess.Popen(
             command,
-            env={**os.environ, **environment},
+            env={**_environment(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -198,15 +199,16 @@ class _Fresh:
         self._processes.clear()
 
 
-def explored(found):
-    """What a job that explores gave: a configuration, or an Outcome, which says why not."""
-    if isinstance(found, Outcome):
-        rule, mend = (
-            "build(hp) must run",
-            "Call it yourself, with keras_tuner.HyperParameters(), to see where it fails.",
-        )
-        raise RuntimeError(complaint("search", rule, found.reason, mend))
-    return found
+def _environment():
+    """The environment for processes that must find the modules that this one finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def check_explored(outcome):
+    """Raise RuntimeError where a function of the user's could not be explored."""
+    if outcome.status == "failed":
+        rule, mend = "build(hp) must run", "Call build(keras_tuner.HyperParameters()) to see where it fails."
+        raise RuntimeError(complaint("search", rule, outcome.reason, mend))
 
 
 def _why(status, folder):

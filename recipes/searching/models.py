@@ -143,6 +143,7 @@ def _fit(model, settings, data, journal, interrupt, where):
             epochs=settings["epochs"],
             steps_per_epoch=steps,
             callbacks=[keeper],
+            shuffle=False,
             verbose=2,
         )
     journal.end_stage("fit", standing)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from recipes.files import write_json
 
-JOB, OUTCOME = "job.pkl", "outcome.json"
+JOB, OUTCOME, EXPLORED = "job.pkl", "outcome.json", "explored.pkl"
 _PR_SET_PDEATHSIG = 1
 _LOOK = 0.005  # seconds between two looks at the children
 
@@ -149,7 +149,8 @@ def run_job(folder):
     start = time.monotonic()
     if kind == "explore":
         try:
-            return {"status": "done", "explored": trials.explored(common)}
+            (folder / EXPLORED).write_bytes(pickle.dumps(trials.explored(common)))
+            return dataclasses.asdict(trials.Outcome("done"))
         except Exception as error:
             traceback.print_exc()
             return dataclasses.asdict(trials.failure(error))

@@ -55,7 +55,7 @@ class Records:
     def __init__(self, folder, told, where):
         self._path, self._where = folder / STATE, where
         told = json.loads(json.dumps(told))
-        self._state = {"search": told, "data": {}, "space": None, "best": None, "seconds": 0.0, "trials": []}
+        self._state = {"search": told, "data": {}, "best": None, "seconds": 0.0, "trials": []}
         if self._path.exists():
             self._state |= json.loads(self._path.read_text(encoding="utf-8"))
             self._compare(told)

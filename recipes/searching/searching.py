@@ -43,6 +43,7 @@ from recipes.values import Data, Search, Trial
 OBJECTIVES = {"val_accuracy": 1, "val_loss": -1, "val_top_5_accuracy": 1, "val_calibration_error": -1}
 _IN_TIME = ("val_accuracy", "val_loss")  # what is known of a run on its way
 _SHARED, _TRIALS, _BEST, _TABLE, _PAGE, _COMMON = "shared", "trials", "best", "trials.csv", "search.html", "common.pkl"
+_SPACE = "space.pkl"  # of a function of the user's
 _TUNABLE = tuple(name for name in inspect.signature(finetune).parameters if name not in RESERVED)
 _EXPLORING = -1  # number of the job that finds out what a function of the user's asks for
 _ROUNDING = 1e-12
@@ -139,6 +140,9 @@ def search(
         raise ValueError(complaint(where, "hyperband goes by what is known of a run on its way", objective, mend))
     parsed = _parse(base, space, build, settings, seed, where)
     epochs = _check_settings(parsed, build, where)
+    target = keras_tuner.Objective(objective, "max" if OBJECTIVES[objective] > 0 else "min")
+    if build is None:  # complains now about what would otherwise fail after the data is read
+        make_chooser(method, parsed.hyperparameters(), target, trials, epochs, 1, seed, where)
     told = _describe(parsed, base, space, settings, build, method, objective, seed, trials, workers)
     with _folder(out, resume, where) as folder, contextlib.ExitStack() as stack:
         records = Records(folder, told, where)
@@ -148,9 +152,8 @@ def search(
         if resume != "restart":
             records.forget_failures(only_if_all=resume == "auto")
         common = Common(parsed, None, build, where)
-        common = dataclasses.replace(common, hyperparameters=_hyperparameters(common, records, engine, folder))
+        common = dataclasses.replace(common, hyperparameters=_hyperparameters(common, engine, folder))
         _write_common(common, folder)
-        target = keras_tuner.Objective(objective, "max" if OBJECTIVES[objective] > 0 else "min")
         choosing = (method, common.hyperparameters, target, trials, epochs, _at_a_time(workers, engine), seed, where)
         chooser = make_chooser(*choosing)
         view = View(objective, OBJECTIVES[objective], lambda number: _words(common, records, number), verbose)
@@ -328,18 +331,21 @@ class _Images:
         return load_data(source, **{"image_size": image_size, **options})
 
 
-def _hyperparameters(common, records, engine, folder):
+def _hyperparameters(common, engine, folder):
     """KerasTuner's HyperParameters: those of the space, and what the function of the user's asks for."""
     if common.build is None:
         return common.space.hyperparameters()
-    if records["space"] is None:
+    found = folder / _SPACE
+    if not found.exists():
         home = folder / _SHARED / "exploring"
         home.mkdir(parents=True, exist_ok=True)
         _write_common(common, folder)
         job = ("explore", str(folder / _SHARED / _COMMON), None, None)
         (home / JOB).write_bytes(pickle.dumps(job))
-        records["space"] = engine.run_alone(_EXPLORING, home)
-    return keras_tuner.HyperParameters.from_config(records["space"])
+        temporary = found.with_name(f".{_SPACE}")
+        temporary.write_bytes(pickle.dumps(engine.run_alone(_EXPLORING, home)))
+        temporary.replace(found)
+    return pickle.loads(found.read_bytes())
 
 
 def _write_common(common, folder):

@@ -143,8 +143,8 @@ def hyperparameters_at(hp, values):
 
 
 def explored(common):
-    """Configuration of KerasTuner's HyperParameters, with all that the function of the user's asks for."""
-    return explore(common.build, common.space.hyperparameters(), common.where).get_config()
+    """KerasTuner's HyperParameters, with all that the function of the user's asks for."""
+    return explore(common.build, common.space.hyperparameters(), common.where)
 
 
 def warm_up():
