@@ -17,6 +17,7 @@ from recipes.searching.nursery import EXPLORED, OUTCOME
 from recipes.searching.trials import Outcome
 
 _GRACE = 10  # seconds from the request to stop to the end by force
+_STILLBORN = 5  # nurseries that may die, one after the other, before they are ready
 _IN_TIME = 0.05  # seconds between two looks at processes of their own
 
 
@@ -95,7 +96,7 @@ class _Nursery:
     def __init__(self, is_ahead):
         # For that there must be a core to spare; and on a GPU a process that waits would take up memory.
         self._options = ["ahead"] if is_ahead else []
-        self._process, self._running = None, set()
+        self._process, self._running, self._stillborn = None, set(), 0
         self._open()
 
     def _open(self):
@@ -143,9 +144,12 @@ class _Nursery:
         return ended
 
     def _reopen(self):
-        """The nursery has been killed, and its children with it: there is a new one, and they count as killed."""
+        """The nursery is dead, and its children with it: there is a new one, and they count as killed."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
         self.close()
-        if not self._is_ready:
+        self._stillborn = 0 if self._is_ready else self._stillborn + 1
+        if self._process.returncode > 0 or self._stillborn > _STILLBORN:
             rule = "the process that trials are forked from must start"
             received, mend = f"exit code {self._process.returncode}", "Look at what python -m recipes --help says."
             raise RuntimeError(complaint("search", rule, received, mend))

@@ -221,7 +221,8 @@ def _parse(base, space, build, settings, seed, where):
         settings["seed"] = seed
     parsed = parse_space(space, settings, known, where)
     if build is not None:
-        return dataclasses.replace(parsed, fixed={**DEFAULTS, **parsed.fixed})
+        left = {name: value for name, value in DEFAULTS.items() if name not in parsed.arguments}
+        return dataclasses.replace(parsed, fixed=left | parsed.fixed)
     if not parsed.dimensions:
         mend = 'Pass space={"learning_rate": "1e-4..1e-2 log"}, say.'
         raise ValueError(complaint(where, "the space must hold something to choose", repr(space), mend))
