@@ -188,6 +188,24 @@ def test_what_may_pass_is_run_again_and_what_may_not_is_not(tmp_path):
     assert {outcome.status for outcome in again.last_outcomes().values()} == {"done"}
 
 
+def test_the_death_of_a_driver_is_no_crash_of_its_trials(tmp_path):
+    """A trial that was under way at four deaths may still crash once."""
+    for _ in range(4):
+        with pytest.raises(Death):
+            drive(tmp_path, dies_after=1, capacity=1)
+    left = [1]
+
+    def crash(number, values, epochs):
+        if number == 0 and left:
+            left.pop()
+            return Outcome("failed", reason="it was killed", may_pass=True)
+        return score_of(number, values, epochs)
+
+    records, _ = drive(tmp_path, score=crash, retries=1, capacity=1)
+    outcome = records.last_outcomes()[0]
+    assert (outcome.status, outcome.attempts) == ("done", 6)
+
+
 def test_nothing_but_failures_ends_it_and_mended_it_goes_on(tmp_path):
     def fail(number, values, epochs):
         return Outcome("failed", reason="the loss and its gradients must stay finite")

@@ -249,22 +249,28 @@ def processes_of(driver):
 
 
 def kill_now_and_then(photos, base_file, out, random, kills):
-    """Run a search to its end, through so many kills: of trials, of the nursery, of the driver, of all; by kind."""
+    """Run a search to its end, through so many kills: of trials, of the nursery, of the driver, of all; by kind.
+
+    Three of four come while a trial runs, the others at any moment.
+    """
     counts = dict.fromkeys(("trial", "nursery", "driver", "everything"), 0)
     driver = start(photos, base_file, out)
-    while sum(counts.values()) < kills:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            driver.wait(random.uniform(1, 9))
-        if driver.returncode is not None:
-            assert driver.returncode == 0, driver.stdout.read()
-            return counts
+    while sum(counts.values()) < kills and driver.poll() is None:
         kind = random.choice(list(counts))
+        if kind == "trial" or random.random() < 0.75:
+            while driver.poll() is None and not processes_of(driver)["trial"]:
+                time.sleep(0.05)
+            time.sleep(random.uniform(0, 1))
+        else:
+            time.sleep(random.uniform(0, 12))
         found = processes_of(driver)
         chosen = list(itertools.chain(*found.values())) if kind == "everything" else found[kind][:1]
+        if driver.poll() is not None or not chosen:
+            continue
         for pid in chosen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        counts[kind] += bool(chosen)
+        counts[kind] += 1
         if kind in ("driver", "everything"):
             driver.communicate()
             driver = start(photos, base_file, out)

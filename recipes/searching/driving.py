@@ -102,7 +102,9 @@ class Drive:
             rule = "the disk must have room for the trials"
             mend = "Make room; the same call goes on from here, and nothing is lost."
             raise OSError(complaint(self.where, rule, f"{outcome.reason} (trial {leg.trial})", mend))
-        if outcome.status == "failed" and outcome.may_pass and record["attempts"] <= self.retries:
+        if outcome.status == "failed" and outcome.may_pass and record["crashes"] < self.retries:
+            record["crashes"] += 1
+            self._book_time()
             self.view.say(f"Trial {leg.trial}: {outcome.reason}. It is run again.")
             self._waiting.appendleft((leg, record))
             return

@@ -114,7 +114,7 @@ class Records:
             raise RuntimeError(complaint(self._where, rule, received, mend))
         found = next((one for one in trial["legs"] if one["epochs"] == leg.epochs), None)
         if found is None:
-            trial["legs"].append(found := {"epochs": leg.epochs, "attempts": 0, "outcome": None})
+            trial["legs"].append(found := {"epochs": leg.epochs, "attempts": 0, "crashes": 0, "outcome": None})
         return found
 
     def forget_failures(self, only_if_all):
@@ -123,7 +123,7 @@ class Records:
         failed = [leg for leg in legs if leg["outcome"]["status"] == "failed"]
         if failed and not (only_if_all and len(failed) < len(legs)):
             for leg in failed:
-                leg.update(attempts=0, outcome=None)
+                leg.update(attempts=0, crashes=0, outcome=None)
             self._state["best"] = None
             self.save()
 
