@@ -81,6 +81,35 @@ def test_choices_may_be_nested_and_nothing():
     ]
 
 
+def test_objects_are_told_apart_the_same_way_in_every_process():
+    """KerasTuner's values and the labels of an unpickled space must fit."""
+    import pickle
+
+    import keras
+
+    space = {
+        "head": (None, keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1), keras.layers.RandomFlip("vertical"))
+    }
+    parsed = parse(space)
+    combined = grid(parsed.hyperparameters(), "search")
+    assert [values["head"] for values in combined] == ["null", "RandomFlip 2", "RandomRotation 3", "RandomFlip 4"]
+    again = pickle.loads(pickle.dumps(parsed))
+    modes = [getattr(again.settings(values)["head"], "mode", None) for values in combined]
+    assert modes == [None, "horizontal_and_vertical", None, "vertical"]
+    assert parsed.searched(combined[1]) == {"head": "RandomFlip 2"}
+
+
+def test_one_name_may_stand_under_two_choices():
+    """As functions of KerasTuner's users have it."""
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("kind", ["a", "b"])
+    for kind, units in (("a", [1, 2]), ("b", [3, 4])):
+        with hp.conditional_scope("kind", [kind]):
+            hp.Choice("units", units)
+    expected = [{"kind": kind, "units": units} for kind, units in (("a", 1), ("a", 2), ("b", 3), ("b", 4))]
+    assert grid(hp, "search") == expected
+
+
 def test_one_value_is_the_same_in_every_trial():
     parsed = parse({"optimizer": "sgd", "dropout": (0.0, 0.1)}, base="vgg16")
     assert parsed.fixed == {"base": "vgg16", "optimizer": "sgd"}
@@ -240,7 +269,7 @@ def test_rungs_are_as_keras_tuner_counts_them():
         ("grid", {"dropout": (0.1, 0.2, 0.3)}, 2, "a grid visits all 3 combinations"),
         ("hyperband", WIDE, 5, "hyperband decides on the number of trials"),
         ("hyperband", {"dropout": (0.1, 0.2)}, None, "the space must have 26 combinations"),
-        ("random", {"dropout": (0.1, 0.2)}, 5, "the space must have 5 combinations"),
+        ("random", {"dropout": (0.1, 0.2)}, 5, "the space must have 8 combinations"),
     ],
 )
 def test_contradictions(method, space, trials, said):

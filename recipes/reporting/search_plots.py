@@ -147,7 +147,7 @@ def _text(value):
 
 
 def _hashable(value):
-    return _text(value) if isinstance(value, (list, dict)) else value
+    return value if value is None or isinstance(value, (str, int, float)) else _text(value)
 
 
 def _colours():

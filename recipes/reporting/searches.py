@@ -30,7 +30,7 @@ def search_table(search):
     rows = [["trial", search.objective, "epochs", "seconds", *names]]
     trials = ranked(search)
     for trial in trials[:_SHOWN]:
-        rows.append([*_numbers(trial), *(cut(words(trial.settings.get(name)), _COLUMN) for name in names)])
+        rows.append([*_numbers(trial), *(cut(cell(trial, name), _COLUMN) for name in names)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [cut("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)), WIDTH) for row in rows]
     if len(trials) > _SHOWN:
@@ -47,7 +47,7 @@ def write_table(search, path):
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
     for trial in search.trials:
-        settings = [words(trial.settings[name]) if name in trial.settings else "" for name in names]
+        settings = [cell(trial, name) for name in names]
         measured = [trial.scores.get(name, "") for name in scores]
         rest = [trial.epochs, f"{trial.seconds:.3f}", trial.attempts, trial.peak_bytes, trial.reason, trial.command]
         writer.writerow([trial.number, trial.status, *settings, *measured, *rest])
@@ -59,7 +59,7 @@ def write_search_page(search, path):
     names = searched_names(search)
     title = f"Search: {search.objective} {search.best.score:.4f} in trial {search.best.number}"
     rows = [
-        [*_numbers(trial), *(words(trial.settings.get(name)) for name in names), trial.status, trial.reason]
+        [*_numbers(trial), *(cell(trial, name) for name in names), trial.status, trial.reason]
         for trial in ranked(search)
     ]
     heads = ("trial", search.objective, "epochs", "seconds", *names, "status", "reason")
@@ -80,10 +80,11 @@ def searched_names(search):
     return list(dict.fromkeys(name for trial in search.trials for name in trial.settings))
 
 
-def words(value):
-    """The value of a setting as text; nothing for one that a trial does not have."""
-    if value is None:
+def cell(trial, name):
+    """A setting of a trial as text; nothing for one that it does not have."""
+    if name not in trial.settings:
         return ""
+    value = trial.settings[name]
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

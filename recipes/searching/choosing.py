@@ -36,7 +36,7 @@ class Leg:
     key: str | None = None
 
 
-def make_chooser(method, hp, objective, trials, epochs, workers, seed, where):
+def make_chooser(method, hp, objective, trials, epochs, workers, seed, where, before=()):
     """A chooser: `propose()` gives the next Leg, or None where there is none at this time; `report(leg, score)` tells
     it how good one was, in the order in which they were proposed, None for a failure; `may_go_on(trial)` is whether a
     trial that has paused may be proposed again; `most_open` is how many legs may be proposed before the first of them
@@ -54,6 +54,8 @@ def make_chooser(method, hp, objective, trials, epochs, workers, seed, where):
         workers: trials at a time.
         seed: whole number.
         where: for errors.
+        before: values of the trials that were chosen before the search was stopped. They stand, even where an oracle
+            would choose others by now, since failures were run anew, or another machine rounds otherwise.
     """
     combinations = grid(hp, where) if method == "grid" or is_finite(hp) else None
     if method == "grid":
@@ -69,12 +71,12 @@ def make_chooser(method, hp, objective, trials, epochs, workers, seed, where):
         legs, drawn = _legs_of_hyperband(epochs)
         _check_room(combinations, math.ceil(drawn * _SPARE), f"hyperband over {epochs} epochs", where)
         oracle = oracles.HyperbandOracle(max_epochs=epochs, factor=_FACTOR, **common)
-        return _Oracle(oracle, most_open=math.inf, total=legs)
-    trials = trials or min(_TRIALS, len(combinations or range(_TRIALS)))
-    _check_room(combinations, trials, f"{method} with trials={trials}", where)
+        return _Oracle(oracle, math.inf, legs, before)
+    trials = trials or (_TRIALS if combinations is None else max(1, min(_TRIALS, int(len(combinations) / _SPARE))))
+    _check_room(combinations, min(math.ceil(trials * _SPARE), trials + 20), f"{method} with trials={trials}", where)
     if method == "random":
-        return _Oracle(oracles.RandomSearchOracle(max_trials=trials, **common), most_open=math.inf, total=trials)
-    return _Oracle(oracles.BayesianOptimizationOracle(max_trials=trials, **common), most_open=workers, total=trials)
+        return _Oracle(oracles.RandomSearchOracle(max_trials=trials, **common), math.inf, trials, before)
+    return _Oracle(oracles.BayesianOptimizationOracle(max_trials=trials, **common), workers, trials, before)
 
 
 class _Grid:
@@ -99,9 +101,9 @@ class _Grid:
 class _Oracle:
     """KerasTuner's oracle, asked for one trial at a time."""
 
-    def __init__(self, oracle, most_open, total):
+    def __init__(self, oracle, most_open, total, before):
         self.most_open, self.total = most_open, total
-        self._oracle, self._numbers, self._asked = oracle, {}, 0
+        self._oracle, self._numbers, self._before = oracle, {}, before
         self._brackets, self._rungs, self._scores = {}, {}, {}
         # The oracle writes files of its own as it goes, which nobody reads.
         self._folder = tempfile.TemporaryDirectory(prefix="recipes-search-")
@@ -111,9 +113,8 @@ class _Oracle:
 
     def propose(self):
         """The next Leg; None while the oracle waits for reports, and at its end."""
-        self._asked += 1
         with _quiet():
-            trial = self._oracle.create_trial(f"leg {self._asked}")
+            trial = self._oracle.create_trial(f"leg {len(self._numbers)}")
         if trial.status != "RUNNING":
             return None
         values = {name: _plain(value) for name, value in trial.hyperparameters.values.items()}
@@ -123,6 +124,9 @@ class _Oracle:
         self._numbers[trial.trial_id] = number
         self._brackets.setdefault(number, own.get("tuner/bracket"))
         self._rungs[number] = own.get("tuner/round")
+        if number < len(self._before):
+            values = dict(self._before[number])
+            trial.hyperparameters.values = values | own
         epochs = own.get("tuner/epochs")
         is_whole = epochs is None or epochs == self._oracle.max_epochs
         return Leg(number, values, None if is_whole else epochs, trial.trial_id)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pickle
+import signal
 import tempfile
 import time
 import uuid
@@ -13,11 +14,9 @@ from recipes.checks import complaint
 from recipes.searching.local import check_explored
 from recipes.searching.nursery import JOB, peak_bytes
 from recipes.searching.sharing import for_trial, read_shared
-from recipes.searching.trials import RUN, Outcome, failure, run_trial
-from recipes.searching.trials import explored as explore
+from recipes.searching.trials import RUN, Outcome, explored, failure, run_trial
 
 _MARK = ".cluster"  # a file by which a node knows the folder of the search
-_LOST = 10  # nodes that may be lost under a task
 _INSTALL = 'pip install ray, or in a checkout pip install ".[cluster]", on every node'
 
 
@@ -64,12 +63,14 @@ class RayEngine:
         place = str(self._folder), self._mark
         images = (None, None) if data is None else self._images(data)
         task = self._ray.remote(max_calls=1)(_run).options(  # a process for each task
-            max_retries=_LOST,
+            max_retries=0,  # the search runs again what was lost, as often as it is asked to
             num_cpus=1,
             num_gpus=1 if self._ray.cluster_resources().get("GPU") else 0,
             name=f"trial {number}",
         )
-        self._tasks[task.remote(kind, self._once(common), job, *images, place)] = number
+        left = {} if job is None else _files(folder / RUN)
+        limit = self._time_limit
+        self._tasks[task.remote(kind, self._once(common), job, *images, place, left, limit)] = number
         self._folders[number], self._since[number] = folder, time.monotonic()
 
     def _once(self, path):
@@ -91,17 +92,7 @@ class RayEngine:
             return []
         ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=seconds)
         ended = [(self._tasks.pop(task), self._outcome(task)) for task in ready]
-        if self._time_limit is not None:
-            ended += self._end_the_late()
         return [(number, self._booked(number, outcome)) for number, outcome in ended]
-
-    def _end_the_late(self):
-        before = time.monotonic() - self._time_limit
-        late = [task for task, number in self._tasks.items() if self._since[number] < before]
-        reason = f"it took longer than the time limit of {self._time_limit:g} s"
-        for task in late:
-            self._ray.cancel(task, force=True)
-        return [(self._tasks.pop(task), Outcome("failed", reason=reason)) for task in late]
 
     def _outcome(self, task):
         try:
@@ -118,12 +109,7 @@ class RayEngine:
                 return dataclasses.replace(told, seconds=time.monotonic() - since)
             return told
         outcome, files = told
-        for name, content in files.items():
-            path = folder / RUN / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_bytes(content)
-            temporary.replace(path)
+        _put(files, folder / RUN)
         return outcome
 
     def run_alone(self, number, folder):
@@ -166,29 +152,55 @@ def _connect(ray, where):
         raise ConnectionError(complaint(where, "the Ray cluster must be there", str(error), mend)) from error
 
 
-def _run(kind, common, job, data, store, place):
-    """A task: `(Outcome, {name: bytes} of what its run left)`; the files where the folder of the search is not here."""
+def _run(kind, common, job, data, store, place, left, limit):
+    """A task: `(Outcome, {name: bytes} of what its run left)`; the files where the folder of the search is not here.
+
+    There it goes on from what an earlier task left, as `left` has it.
+    """
     try:
         common = pickle.loads(common)
         if kind == "explore":
-            return explore(common)
+            return explored(common)
     except Exception as error:
         return failure(error)
     folder, mark = place
     if _is_here(folder, mark):
-        return _timed(common, job, data, store), {}
+        return _timed(common, job, data, store, limit), {}
     with tempfile.TemporaryDirectory(prefix="recipes-trial-") as home:
         shared = Path(tempfile.gettempdir()) / f"recipes-search-{mark}"
         shared.mkdir(exist_ok=True)
-        outcome = _timed(common, dataclasses.replace(job, folder=home, shared=str(shared)), data, store)
-        paths = [path for path in (Path(home) / RUN).rglob("*") if path.is_file()]
-        files = {str(path.relative_to(Path(home) / RUN)): path.read_bytes() for path in paths}
-    return outcome, files
+        _put(left, Path(home) / RUN)
+        outcome = _timed(common, dataclasses.replace(job, folder=home, shared=str(shared)), data, store, limit)
+        return outcome, _files(Path(home) / RUN)
 
 
-def _timed(common, job, data, store):
+def _files(folder):
+    """`{name: bytes}` of all files in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _put(files, folder):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+
+def _timed(common, job, data, store, limit):
     start = time.monotonic()
-    outcome = run_trial(common, job, for_trial(data, store))
+
+    def end(*_):
+        late = f"it took longer than the time limit of {limit:g} s"
+        raise TimeoutError(late)
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, limit or 0)
+    try:
+        outcome = run_trial(common, job, for_trial(data, store))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return dataclasses.replace(outcome, seconds=time.monotonic() - start, peak_bytes=peak_bytes())
 
 

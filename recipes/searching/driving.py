@@ -10,7 +10,7 @@ from recipes.searching.records import Records
 from recipes.searching.trials import RUN
 
 _LOOK = 0.25  # seconds between two looks at what runs
-_HOPELESS = 5  # failures without a success, after which a search ends
+_HOPELESS = 5  # failures by the same mistake, and nothing else, after which a search ends
 
 
 @dataclasses.dataclass
@@ -96,6 +96,7 @@ class Drive:
     def _take(self, key, outcome):
         """Take in how a leg ended; one that may go well another time is run again."""
         leg, record = self._running.pop(key)
+        record["seconds"] += outcome.seconds
         if outcome.is_full:
             record["attempts"] -= 1
             self._book_time()
@@ -108,17 +109,18 @@ class Drive:
             self.view.say(f"Trial {leg.trial}: {outcome.reason}. It is run again.")
             self._waiting.appendleft((leg, record))
             return
-        outcome = dataclasses.replace(outcome, attempts=record["attempts"])
+        outcome = dataclasses.replace(outcome, attempts=record["attempts"], seconds=record["seconds"])
         self._book_time(save=False)
         self.records.end_leg(record, outcome)
         self.view.end_trial(leg, outcome)
-        self._check_hope(outcome)
+        self._drop()
+        self._check_hope()
 
     def _drop(self):
         """Remove what trials trained that are neither among the best nor may go on."""
         outcomes = self.records.last_outcomes()
         kept = set(ranking(outcomes, self.objective, self.sign)[: self.keep])
-        busy = {leg.trial for leg, _ in (*self._open, *self._waiting)} | set(self._running)
+        busy = {leg.trial for leg, record in self._open if (record["outcome"] or {}).get("status") in (None, "paused")}
         for number, outcome in outcomes.items():
             is_paused = outcome.status == "paused" and self.chooser.may_go_on(number)
             if number not in kept and number not in busy and not is_paused:
@@ -131,10 +133,11 @@ class Drive:
         if save:
             self.records.save()
 
-    def _check_hope(self, outcome):
-        """Raise where nothing but failures has come."""
+    def _check_hope(self):
+        """Raise where one mistake fails every trial."""
         outcomes = self.records.last_outcomes().values()
-        if len(outcomes) >= _HOPELESS and all(other.status == "failed" for other in outcomes):
+        is_one = len({outcome.reason for outcome in outcomes}) == 1
+        if len(outcomes) >= _HOPELESS and is_one and all(outcome.is_wrong for outcome in outcomes):
             said = complain_of_failures(outcomes, self.where)
             raise RuntimeError(said)
 

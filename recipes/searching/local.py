@@ -18,7 +18,7 @@ from recipes.searching.trials import Outcome
 
 _GRACE = 10  # seconds from the request to stop to the end by force
 _STILLBORN = 5  # nurseries that may die, one after the other, before they are ready
-_IN_TIME = 0.05  # seconds between two looks at processes of their own
+_PAUSE = 0.05  # seconds between two looks at processes of their own
 
 
 class LocalEngine:
@@ -33,7 +33,9 @@ class LocalEngine:
 
     def __init__(self, workers, gpus=0, time_limit=None, forks=sys.platform == "linux"):
         self.capacity = workers
-        self._gpus, self._time_limit = gpus, time_limit
+        named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        self._gpus = named[:gpus] if len(named) >= gpus else [str(number) for number in range(gpus)]
+        self._time_limit = time_limit
         self._start = _Nursery(is_ahead=not gpus and workers < (os.cpu_count() or 1)) if forks else _Fresh()
         self._folders, self._since, self._slots, self._late = {}, {}, {}, set()
 
@@ -41,7 +43,7 @@ class LocalEngine:
         """Begin the job in a folder under a number of the caller's."""
         (folder / OUTCOME).unlink(missing_ok=True)
         slot = min(set(range(self.capacity)) - set(self._slots.values()), default=0)
-        environment = {"CUDA_VISIBLE_DEVICES": str(slot % self._gpus)} if self._gpus else {}
+        environment = {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if self._gpus else {}
         self._folders[number], self._since[number], self._slots[number] = folder, time.monotonic(), slot
         self._start.start(number, folder, environment)
 
@@ -151,7 +153,8 @@ class _Nursery:
         self._stillborn = 0 if self._is_ready else self._stillborn + 1
         if self._process.returncode > 0 or self._stillborn > _STILLBORN:
             rule = "the process that trials are forked from must start"
-            received, mend = f"exit code {self._process.returncode}", "Look at what python -m recipes --help says."
+            mend = "See what python -m recipes.searching.nursery . says."
+            received = f"exit code {self._process.returncode}"
             raise RuntimeError(complaint("search", rule, received, mend))
         lost, self._running = sorted(self._running), set()
         self._open()
@@ -191,7 +194,7 @@ class _Fresh:
             ended = [(number, status) for number, status in ended if status is not None]
             if ended or time.monotonic() > deadline:
                 break
-            time.sleep(_IN_TIME)
+            time.sleep(_PAUSE)
         for number, _ in ended:
             del self._processes[number]
         return ended

@@ -7,7 +7,7 @@ import keras_tuner
 import tensorflow as tf
 
 from recipes.bases.seeding import globals_kept
-from recipes.checks import check_choice, check_number, check_whole, complaint
+from recipes.checks import check_choice, check_whole, complaint
 from recipes.data.batches import compiled, predict_split, steps_per_epoch, training_batches
 from recipes.reporting.scores import score
 from recipes.training.augmentation import make_augmentation
@@ -15,7 +15,7 @@ from recipes.training.devices import PRECISIONS, dtype_policy
 from recipes.training.interrupting import Interrupt
 from recipes.training.journal import Journal
 from recipes.training.pausing import complete, is_due, pause
-from recipes.training.runs import checkpoints_of
+from recipes.training.runs import checkpoints_of, held
 from recipes.values import Result
 
 DEFAULTS = {
@@ -37,7 +37,6 @@ def check_fit(settings, where):
     if settings["patience"] is not None:
         check_whole(where, "patience", settings["patience"])
     check_whole(where, "seed", settings["seed"], least=0)
-    check_number(where, "seed", settings["seed"])
     check_choice(where, "precision", settings["precision"], PRECISIONS)
     make_augmentation(settings["augmentation"], settings["seed"], where)
 
@@ -69,7 +68,8 @@ def train_model(build, values, settings, data, folder, where):
         where: for errors.
     """
     keras.utils.set_random_seed(settings["seed"])
-    with dtype_policy(settings["precision"]), Interrupt(terminates=True) as interrupt:
+    folder.mkdir(exist_ok=True)
+    with held(folder, where), dtype_policy(settings["precision"]), Interrupt(terminates=True) as interrupt:
         model = _built(build, values, data, where)
         journal = _journal(model, folder)
         journal.restore()
@@ -84,7 +84,9 @@ def restore_model(build, values, settings, data, folder, where):
     """Result, without a report, of the model that a finished `train_model` left in a folder."""
     with dtype_policy(settings["precision"]), globals_kept():
         model = _built(build, values, data, where)
-        _journal(model, folder).restore()
+        if not _journal(model, folder).restore():
+            rule, mend = "the best trial must have left its weights", 'Pass resume="restart".'
+            raise RuntimeError(complaint(where, rule, f"no checkpoint in {str(folder)!r}", mend))
     model.compile("sgd", loss=_SPARSE, metrics=["accuracy"])
     return Result(
         model=model,
@@ -115,7 +117,6 @@ def _built(build, values, data, where):
 
 
 def _journal(model, folder):
-    folder.mkdir(exist_ok=True)
     return Journal(checkpoints_of(folder), [model.variables, model.variables])
 
 
@@ -182,7 +183,7 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if is_due(self._journal.curves, self._standing):
             self._journal.save(self._standing)
-            here = pause(self._journal.curves, self._standing)
+            here = pause(self._journal, self._standing)
             raise here
 
     def on_epoch_end(self, epoch, logs=None):

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -46,7 +47,8 @@ class Nursery:
         buffer = b""
         while True:
             if self._is_ahead and self._next is None:
-                self._next = self._fork()
+                with contextlib.suppress(OSError):
+                    self._next = self._fork()
             ready, _, _ = select.select([self._connection], [], [], _LOOK if self._children else None)
             if ready:
                 received = self._connection.recv(2**16)
@@ -63,7 +65,11 @@ class Nursery:
             os.kill(pid, signal.SIGKILL)
 
     def _start(self, message):
-        pid, pipe = self._next or self._fork()
+        try:
+            pid, pipe = self._next or self._fork()
+        except OSError:  # no memory for another process, say
+            self._tell({"ended": message["start"], "status": 71})
+            return
         self._next = None
         try:
             os.write(pipe, json.dumps(message).encode())
@@ -168,6 +174,13 @@ def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def _end_with(parent):
+    """End this process when its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def _die_with_parent():
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -185,6 +198,7 @@ def _log_to(folder):
 def main():
     """Import all that trials need, then serve on the socket that was handed down; or run the job in a folder."""
     if not sys.argv[1].isdecimal():
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         _be_a_trial(Path(sys.argv[1]))
     connection = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver

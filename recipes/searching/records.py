@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 
 from recipes.checks import complaint
 from recipes.files import write_json
@@ -69,10 +70,20 @@ class Records:
             for key in sorted({*before, *told})
             if before.get(key) != told.get(key)
         ]
-        if changed:
+        if changed and self._is_worthless():
+            for path in (self._path.parent / "trials", self._path.parent / "space.pkl"):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            self._state |= {"search": told, "data": {}, "best": None, "trials": []}
+            self.save()
+        elif changed:
             received = f"{str(self._path.parent)!r}, in which {'; '.join(changed)}"
             mend = 'Pass its settings, another out folder, or resume="restart", which keeps the old search aside.'
             raise FileExistsError(complaint(self._where, "out holds a search with other settings", received, mend))
+
+    def _is_worthless(self):
+        """Whether nothing has come of the search, so that it may begin anew with other settings."""
+        legs = [leg for trial in self._state["trials"] for leg in trial["legs"]]
+        return all(leg["outcome"] is not None and leg["outcome"]["status"] == "failed" for leg in legs)
 
     def save(self):
         """Write the state as it is; a failure leaves the file as it was."""
@@ -87,7 +98,7 @@ class Records:
             raise FileExistsError(complaint(self._where, "the images must be those of the search", received, mend))
 
     def __getitem__(self, name):
-        return self._state[name]
+        return self._state.get(name)
 
     def __setitem__(self, name, value):
         self._state[name] = value
@@ -98,23 +109,15 @@ class Records:
         self._state["seconds"] += seconds
 
     def open_leg(self, leg):
-        """The record of a leg, a dictionary, as it was noted down before, or a new one.
-
-        Raises:
-            RuntimeError: there was another in its place.
-        """
+        """The record of a leg, a dictionary, as it was noted down before, or a new one."""
         trials = self._state["trials"]
         if leg.trial == len(trials):
             trials.append({"number": leg.trial, "values": leg.values, "legs": []})
         trial = trials[leg.trial]
-        if trial["values"] != json.loads(json.dumps(leg.values)):
-            rule = "a search that goes on must choose as before"
-            received = f"{leg.values} in place of {trial['values']} for trial {leg.trial}"
-            mend = 'Install the version of keras-tuner that it began with, or pass resume="restart".'
-            raise RuntimeError(complaint(self._where, rule, received, mend))
         found = next((one for one in trial["legs"] if one["epochs"] == leg.epochs), None)
         if found is None:
-            trial["legs"].append(found := {"epochs": leg.epochs, "attempts": 0, "crashes": 0, "outcome": None})
+            found = {"epochs": leg.epochs, "attempts": 0, "crashes": 0, "seconds": 0.0, "outcome": None}
+            trial["legs"].append(found)
         return found
 
     def forget_failures(self, only_if_all):
@@ -123,7 +126,7 @@ class Records:
         failed = [leg for leg in legs if leg["outcome"]["status"] == "failed"]
         if failed and not (only_if_all and len(failed) < len(legs)):
             for leg in failed:
-                leg.update(attempts=0, crashes=0, outcome=None)
+                leg.update(attempts=0, crashes=0, seconds=0.0, outcome=None)
             self._state["best"] = None
             self.save()
 

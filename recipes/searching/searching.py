@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
+import math
 import os
 import pickle
+import re
 import shlex
 import shutil
 import tempfile
@@ -24,21 +27,23 @@ from recipes.data.loading import check_options
 from recipes.evaluation import measure
 from recipes.finetuning import finetune, open_data
 from recipes.reporting.searches import write_search_page, write_table
-from recipes.saving import CLASSIFIER, load, save
+from recipes.saving import CLASSIFIER, REPORT, load, save
 from recipes.searching.choosing import METHODS, make_chooser
 from recipes.searching.driving import Drive, complain_of_failures, ranking
 from recipes.searching.local import LocalEngine
-from recipes.searching.models import DEFAULTS, check_fit, restore_model
+from recipes.searching.models import DEFAULTS, check_fit, restore_model, train_model
 from recipes.searching.nursery import JOB
-from recipes.searching.records import Records, search_folder
+from recipes.searching.records import STATE, Records, search_folder
 from recipes.searching.sharing import share
-from recipes.searching.spaces import Space, label, parse_space
+from recipes.searching.spaces import Space, is_plain, label, parse_space
 from recipes.searching.trials import RESERVED, RUN, Common, Job, finetune_arguments, hyperparameters_at
 from recipes.searching.view import View
+from recipes.training.devices import grow_memory
+from recipes.training.pausing import Pause, pausing
 from recipes.training.preparing import prepare
 from recipes.training.runs import move_aside
 from recipes.training.settings import describe_settings
-from recipes.values import Data, Search, Trial
+from recipes.values import Data, Report, Search, Trial
 
 OBJECTIVES = {"val_accuracy": 1, "val_loss": -1, "val_top_5_accuracy": 1, "val_calibration_error": -1}
 _IN_TIME = ("val_accuracy", "val_loss")  # what is known of a run on its way
@@ -89,9 +94,11 @@ def search(
             choices with what belongs to each alone: `{"sgd": {"learning_rate": (0.1, 0.01)}, "adamw": {}}`.
         build: function of KerasTuner's `hp` that gives a compiled `keras.Model`, from RGB 0–255 to class
             probabilities, in place of `base`. Then `space` and `settings` may hold epochs, batch_size, image_size,
-            augmentation, patience, precision and seed.
+            augmentation, patience, precision and seed. A search that goes on sees whether it has changed, but not
+            whether what it calls has.
         settings: arguments of `finetune` that are the same in every trial.
-        method: `"random"`; `"grid"`: every combination, once; `"bayesian"`: where a Gaussian process expects most;
+        method: `"random"`; `"grid"`: every combination, once; `"bayesian"`: where a Gaussian process expects most, so
+            many trials ahead as there are workers when the search begins;
             `"hyperband"`: many trials for a few epochs, and a third of them, the best, for three times as long, and so
             on, each from where it paused.
         trials: most trials. Default: 20; the grid takes all, and hyperband counts them itself.
@@ -139,14 +146,19 @@ def search(
         mend = f"Pass objective={' or '.join(map(repr, _IN_TIME))}."
         raise ValueError(complaint(where, "hyperband goes by what is known of a run on its way", objective, mend))
     parsed = _parse(base, space, build, settings, seed, where)
+    if method == "hyperband" and objective == "val_loss" and "label_smoothing" in parsed.arguments:
+        mend = 'Pass objective="val_accuracy".'
+        rule = "the loss of a run on its way holds its label smoothing, so that it tells nothing about another's"
+        raise ValueError(complaint(where, rule, "label_smoothing in the space of hyperband", mend))
     epochs = _check_settings(parsed, build, where)
     target = keras_tuner.Objective(objective, "max" if OBJECTIVES[objective] > 0 else "min")
     if build is None:  # complains now about what would otherwise fail after the data is read
         make_chooser(method, parsed.hyperparameters(), target, trials, epochs, 1, seed, where)
-    told = _describe(parsed, base, space, settings, build, method, objective, seed, trials, workers)
+    told = _describe(parsed, base, settings, build, method, objective, seed, trials)
     with _folder(out, resume, where) as folder, contextlib.ExitStack() as stack:
         records = Records(folder, told, where)
         engine = stack.enter_context(contextlib.closing(_make_engine(workers, time_limit, folder, where)))
+        grow_memory()
         images = _Images(data, build, records, folder / _SHARED, where)
         images.at(next(parsed.examples(), parsed.fixed))
         if resume != "restart":
@@ -154,8 +166,12 @@ def search(
         common = Common(parsed, None, build, where)
         common = dataclasses.replace(common, hyperparameters=_hyperparameters(common, engine, folder))
         _write_common(common, folder)
-        choosing = (method, common.hyperparameters, target, trials, epochs, _at_a_time(workers, engine), seed, where)
-        chooser = make_chooser(*choosing)
+        # So many are chosen before the first of them is known: the same as when the search began.
+        at_a_time = records["at a time"] or (engine.capacity if workers == "ray" else workers)
+        records["at a time"] = at_a_time
+        before = [trial["values"] for trial in records["trials"]]
+        common_choice = (method, common.hyperparameters, target, trials, epochs)
+        chooser = make_chooser(*common_choice, at_a_time, seed, where, before)
         view = View(objective, OBJECTIVES[objective], lambda number: _words(common, records, number), verbose)
         stack.callback(view.close)
         drive = Drive(
@@ -221,8 +237,7 @@ def _parse(base, space, build, settings, seed, where):
         settings["seed"] = seed
     parsed = parse_space(space, settings, known, where)
     if build is not None:
-        left = {name: value for name, value in DEFAULTS.items() if name not in parsed.arguments}
-        return dataclasses.replace(parsed, fixed=left | parsed.fixed)
+        return parsed
     if not parsed.dimensions:
         mend = 'Pass space={"learning_rate": "1e-4..1e-2 log"}, say.'
         raise ValueError(complaint(where, "the space must hold something to choose", repr(space), mend))
@@ -237,36 +252,58 @@ def _check_settings(space: Space, build, where):
     epochs = []
     for settings in space.examples() if space.dimensions else [space.fixed]:
         if build is not None:
-            check_fit(settings, where)
-            epochs.append(settings["epochs"])
+            check_fit({**DEFAULTS, **settings}, where)
+            epochs.append({**DEFAULTS, **settings}["epochs"])
             continue
+        if "base" not in settings:
+            mend = "Let every choice have a base, or pass base=..."
+            raise ValueError(complaint(where, "every trial needs a base", f"none with {settings}", mend))
         arguments = finetune_arguments(settings, "out")
         stages = prepare(arguments, where).stages_of(pretrained=arguments["weights"] is not None)
         epochs.append(sum(stage.epochs for stage in stages))
     return max(epochs)
 
 
-def _describe(parsed, base, space, settings, build, method, objective, seed, trials, workers):
+def _describe(parsed, base, settings, build, method, objective, seed, trials):
     """All that decides the course of a search, JSON-able."""
-    arguments = {"base": base, "weights": parsed.fixed.get("weights"), "data": None, "space": space or {}}
-    arguments |= {"settings": settings or {}, "method": method, "objective": objective, "seed": seed}
-    told = describe_settings(arguments)
+    objects = {
+        f"{part.name} {place}": choice
+        for part in parsed.dimensions
+        for place, choice in enumerate(part.choices)
+        if not is_plain(choice)
+    }
+    arguments = {"base": base, "weights": parsed.fixed.get("weights"), "data": None, "objects": objects}
+    told = describe_settings(arguments | {"settings": settings or {}})
     del told["data"], told["weights"]
+    told |= {"method": method, "objective": objective, "seed": seed}
+    told["fixed"] = {name: value for name, value in parsed.fixed.items() if is_plain(value)}
+    told["space"] = [
+        [part.name, list(part.labels), part.low, part.high, part.is_log, list(map(list, part.parents))]
+        for part in parsed.dimensions
+    ]
     if build is not None:
-        told["build"] = f"{getattr(build, '__qualname__', 'build')} {_digest_of_source(build)}"
+        told["build"] = _words_of(build)
     if method in ("grid", "hyperband"):
         told["trials"] = trials
-    if method == "bayesian":
-        told["workers"] = workers  # so many trials are chosen before the first of them is known
     return told
 
 
-def _digest_of_source(build):
+def _words_of(function):
+    """What is known of a function without calling it: its source, and the values that are bound to it.
+
+    What it calls is not seen.
+    """
+    if isinstance(function, functools.partial):
+        return f"{_words_of(function.func)} with {function.args} {function.keywords}"
     try:
-        source = inspect.getsource(build)
+        source = inspect.getsource(function)
     except (OSError, TypeError):
-        return "of unknown source"
-    return hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
+        return f"a {type(function).__name__} of unknown source"
+    inner = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    bound = [_words_of(value) if callable(value) else repr(value) for value in inner]
+    text = f"{source} {bound} {getattr(function, '__defaults__', None)}"
+    digest = hashlib.blake2b(re.sub(r" at 0x[0-9a-f]+", "", text).encode(), digest_size=8).hexdigest()
+    return f"{getattr(function, '__qualname__', 'build')} {digest}"
 
 
 @contextlib.contextmanager
@@ -277,7 +314,7 @@ def _folder(out, resume, where):
         return
     with search_folder(out, where) as folder:
         if resume == "restart":
-            move_aside(folder)
+            move_aside(folder, last=STATE)
         yield folder
 
 
@@ -293,10 +330,6 @@ def _make_engine(workers, time_limit, folder, where):
     return LocalEngine(workers, len(tf.config.list_physical_devices("GPU")), time_limit)
 
 
-def _at_a_time(workers, engine):
-    return engine.capacity if workers == "ray" else workers
-
-
 class _Images:
     """The Data of a search, at each size that its trials ask for, opened when the first asks."""
 
@@ -308,7 +341,7 @@ class _Images:
     def source_words(self):
         """The source as a command line spells it; None where it cannot."""
         source = os.fspath(self._source) if isinstance(self._source, os.PathLike) else self._source
-        if isinstance(source, dict) and all(_is_plain(value) for value in source.values()):
+        if isinstance(source, dict) and all(is_plain(value) for value in source.values()):
             return json.dumps(source)
         return source if isinstance(source, str) else None
 
@@ -329,7 +362,10 @@ class _Images:
         if self._build is None or isinstance(self._source, Data):
             return open_data(self._source, base, weights, image_size, self._where)
         source, options = check_options(self._source, self._where)
-        return load_data(source, **{"image_size": image_size, **options})
+        if image_size is not None and options.get("image_size") is not None:
+            received, mend = f"image_size={image_size} and {options['image_size']} in data", "Pass it once."
+            raise ValueError(complaint(self._where, "image_size must be given once", received, mend))
+        return load_data(source, **options | ({} if image_size is None else {"image_size": image_size}))
 
 
 def _hyperparameters(common, engine, folder):
@@ -340,8 +376,7 @@ def _hyperparameters(common, engine, folder):
     if not found.exists():
         home = folder / _SHARED / "exploring"
         home.mkdir(parents=True, exist_ok=True)
-        _write_common(common, folder)
-        job = ("explore", str(folder / _SHARED / _COMMON), None, None)
+        job = ("explore", str(_write_common(common, folder, "exploring.pkl")), None, None)
         (home / JOB).write_bytes(pickle.dumps(job))
         temporary = found.with_name(f".{_SPACE}")
         temporary.write_bytes(pickle.dumps(engine.run_alone(_EXPLORING, home)))
@@ -349,9 +384,11 @@ def _hyperparameters(common, engine, folder):
     return pickle.loads(found.read_bytes())
 
 
-def _write_common(common, folder):
-    (folder / _SHARED).mkdir(exist_ok=True)
-    (folder / _SHARED / _COMMON).write_bytes(cloudpickle.dumps(common))
+def _write_common(common, folder, name=_COMMON):
+    path = folder / _SHARED / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(cloudpickle.dumps(common))
+    return path
 
 
 def _write_job(common, leg, home, images, folder):
@@ -383,9 +420,10 @@ def _finish(common, records, images, folder, told, out):
     settings = common.space.settings(values)
     data, _ = images.at(settings)
     if records["best"] == best and (folder / _BEST / CLASSIFIER).exists():
-        result = dataclasses.replace(load(folder / _BEST), data=data)
+        result = _brought_back(common, values, settings, data, folder, best)
     else:
-        result = _trained(common, values, settings, data, _folder_of(folder, best) / RUN)
+        is_paused = outcomes[best].status == "paused"
+        result = _trained(common, values, settings, data, _folder_of(folder, best) / RUN, is_paused)
         save(result, folder / _BEST)
         records["best"] = best
     made = tuple(
@@ -407,16 +445,34 @@ def _finish(common, records, images, folder, told, out):
     return found
 
 
-def _trained(common, values, settings, data, run):
+def _brought_back(common, values, settings, data, folder, best):
+    """Result of a search that was complete before."""
+    run = _folder_of(folder, best) / RUN
+    if common.build is None or not run.exists():
+        return dataclasses.replace(load(folder / _BEST), data=data)
+    # What a model of the user's is made of, a file may not be able to say.
+    result = _restored(common, values, settings, data, run)
+    return dataclasses.replace(result, report=Report.load(folder / _BEST / REPORT))
+
+
+def _trained(common, values, settings, data, run, is_paused):
     """Result of the run of a trial, which is trained to its end and measured on the test split."""
     if common.build is None:
         arguments = finetune_arguments(settings, run) | {"data": data, "verbose": False}
         return finetune(**arguments)
-    hp = hyperparameters_at(common.hyperparameters, values)
-    result = restore_model(common.build, hp, settings, data, run, common.where)
+    if is_paused:
+        hp = hyperparameters_at(common.hyperparameters, values)
+        with contextlib.suppress(Pause), pausing(math.inf):
+            train_model(common.build, hp, {**DEFAULTS, **settings}, data, run, common.where)
+    result = _restored(common, values, settings, data, run)
     name = "test" if len(data.test) else "valid"
-    report = measure(result, getattr(data, name), name, settings["batch_size"])
+    report = measure(result, getattr(data, name), name, {**DEFAULTS, **settings}["batch_size"])
     return dataclasses.replace(result, report=report)
+
+
+def _restored(common, values, settings, data, run):
+    hp = hyperparameters_at(common.hyperparameters, values)
+    return restore_model(common.build, hp, {**DEFAULTS, **settings}, data, run, common.where)
 
 
 def _trial(common, records, number, outcome, objective, source):
@@ -441,8 +497,8 @@ def _command(common, values, source):
     settings = common.space.settings(values)
     if common.build is not None:
         hp = {name: value for name, value in values.items() if name in common.hyperparameters.values}
-        return f"build(hp) with hp.values = {hp}, then fit with {settings}"
-    if source is None or not all(_is_plain(value) for value in settings.values()):
+        return f"build(hp) with hp.values = {hp}, then fit with { ({**DEFAULTS, **settings}) }"
+    if source is None or not all(is_plain(value) for value in settings.values()):
         listed = ", ".join(f"{name}={value!r}" for name, value in settings.items())
         return f"recipes.finetune(data=data, {listed})"
     words = {"base": settings["base"], "data": source, **settings}
@@ -451,9 +507,3 @@ def _command(common, values, source):
 
 def _spelt(value):
     return repr(value) if isinstance(value, float) else label(value)
-
-
-def _is_plain(value):
-    if isinstance(value, (tuple, list)):
-        return all(_is_plain(part) for part in value)
-    return value is None or isinstance(value, (str, bool, int, float))

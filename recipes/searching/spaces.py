@@ -40,7 +40,18 @@ class Dimension:
     def labels(self):
         """What stands for the choices in KerasTuner, which takes numbers, or else texts."""
         kinds = {type(choice) for choice in self.choices}
-        return self.choices if kinds in ({int}, {float}) else tuple(label(choice) for choice in self.choices)
+        if kinds in ({int}, {float}):
+            return self.choices
+        return tuple(label(choice) if is_plain(choice) else self._name(choice) for choice in self.choices)
+
+    def _name(self, choice):
+        """An object's text, the same in every process: its class, and its place among the choices."""
+        return f"{type(choice).__name__} {[choice is other for other in self.choices].index(True) + 1}"
+
+    def shown(self, label):
+        """The value that a label stands for; an object's own label, for it has no better text."""
+        value = self.value(label)
+        return value if is_plain(value) else label
 
     def value(self, label):
         """The value that a label stands for."""
@@ -74,8 +85,8 @@ class Space:
         return {**self.fixed, **chosen}
 
     def searched(self, values):
-        """As `settings`, without what is the same in every trial."""
-        return {name: value for name, value in self.settings(values).items() if name not in self.fixed}
+        """As `settings`, without what is the same in every trial, and with words for objects."""
+        return {part.argument: part.shown(values[part.name]) for part in self.dimensions if part.name in values}
 
     @property
     def arguments(self):
@@ -139,11 +150,10 @@ def grid(hp, where):
     for part in hp.space:
         choices = [part.value] if isinstance(part, keras_tuner.engine.hyperparameters.Fixed) else list(part.values)
         combinations = [
-            {**values, part.name: choice}
+            more
             for values in combinations
-            for choice in (choices if _is_active(part, values) else [None])
+            for more in ([{**values, part.name: one} for one in choices] if _is_active(part, values) else [values])
         ]
-        combinations = [{name: value for name, value in one.items() if value is not None} for one in combinations]
         if len(combinations) > _MOST:
             mend = 'Leave choices out, or pass method="random".'
             raise ValueError(complaint(where, f"a grid has {_MOST:,} combinations at most", "more", mend))
@@ -161,10 +171,16 @@ def label(value):
         return value
     if isinstance(value, float):
         return f"{value:.6g}"
-    try:
-        return json.dumps(value)
-    except TypeError:
-        return repr(value)
+    return json.dumps(value) if is_plain(value) else type(value).__name__
+
+
+def is_plain(value):
+    """Whether a value is made of texts and numbers alone, so that a file or a command line can say it."""
+    if isinstance(value, (tuple, list)):
+        return all(is_plain(part) for part in value)
+    if isinstance(value, dict):
+        return all(is_plain(part) for part in value.values())
+    return value is None or isinstance(value, (str, bool, int, float))
 
 
 def _is_active(part, values):
@@ -207,7 +223,7 @@ def _checked(argument, choices, where):
     choices = tuple(tuple(choice) if isinstance(choice, list) and _is_flat(choice) else choice for choice in choices)
     if {type(choice) for choice in choices} == {int, float}:
         choices = tuple(float(choice) for choice in choices)
-    texts = [label(choice) for choice in choices]
+    texts = [label(choice) for choice in choices if is_plain(choice)]
     if len(set(texts)) < len(texts):
         twice = next(text for text in texts if texts.count(text) > 1)
         raise ValueError(complaint(where, f"the choices of {argument} must differ", f"{twice} twice", "Leave one out."))

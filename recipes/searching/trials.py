@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from recipes.finetuning import finetune
 from recipes.searching.heads import rehearse, rows_for, train_head, trains_heads_alone
-from recipes.searching.models import explore, train_model
+from recipes.searching.models import DEFAULTS, explore, train_model
 from recipes.searching.spaces import Space
+from recipes.training.devices import grow_memory
 from recipes.training.pausing import Pause, pausing
 from recipes.training.preparing import prepare
 
@@ -70,6 +71,7 @@ class Outcome:
         epochs: trained.
         reason: of a failure.
         may_pass: whether the same might go well another time.
+        is_wrong: whether it is a mistake in the settings or the code.
         is_full: whether the disk was full.
         seconds: of wall time, all attempts together.
         attempts: number of them.
@@ -81,6 +83,7 @@ class Outcome:
     epochs: int = 0
     reason: str = ""
     may_pass: bool = False
+    is_wrong: bool = False
     is_full: bool = False
     seconds: float = 0.0
     attempts: int = 1
@@ -95,6 +98,7 @@ def run_trial(common, job, data):
         job: Job.
         data: Data, without a test split.
     """
+    grow_memory()
     try:
         with pausing(math.inf if job.epochs is None else job.epochs):
             _train(common, job, data)
@@ -110,9 +114,22 @@ def failure(error):
     words = " ".join(str(error).split())
     known = isinstance(error, (TypeError, ValueError, OSError, ImportError, ArithmeticError, MemoryError))
     reason = words if known and words else f"{type(error).__name__}: {words[:500]}"
-    is_full = isinstance(error, OSError) and error.errno in _FULL
-    may_pass = isinstance(error, (MemoryError, OSError, tf.errors.ResourceExhaustedError))
-    return Outcome("failed", reason=reason, may_pass=may_pass, is_full=is_full)
+    is_late = isinstance(error, TimeoutError)
+    # A row that another process has cleared away is made anew.
+    may_pass = isinstance(error, (MemoryError, OSError, tf.errors.ResourceExhaustedError)) or type(error) is LookupError
+    is_wrong = isinstance(error, (TypeError, ValueError, ImportError, AttributeError, NameError, KeyError, IndexError))
+    return Outcome(
+        "failed", reason=reason, may_pass=may_pass and not is_late, is_wrong=is_wrong, is_full=_is_full(error)
+    )
+
+
+def _is_full(error):
+    """Whether an error, or what it came from, says that the disk is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def finetune_arguments(settings, folder):
@@ -125,7 +142,7 @@ def _train(common, job, data):
     settings = common.space.settings(job.values)
     if common.build is not None:
         hp = hyperparameters_at(common.hyperparameters, job.values)
-        train_model(common.build, hp, settings, data, folder, common.where)
+        train_model(common.build, hp, {**DEFAULTS, **settings}, data, folder, common.where)
     arguments = finetune_arguments(settings, folder)
     setup = prepare(arguments)
     if trains_heads_alone(setup, arguments):
@@ -144,6 +161,7 @@ def hyperparameters_at(hp, values):
 
 def explored(common):
     """KerasTuner's HyperParameters, with all that the function of the user's asks for."""
+    grow_memory()
     return explore(common.build, common.space.hyperparameters(), common.where)
 
 

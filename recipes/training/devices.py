@@ -17,14 +17,20 @@ def placement():
     if isinstance(current, tf.distribute.MultiWorkerMirroredStrategy):
         mend = "Train on one machine; Keras' fit does not work under this strategy."
         raise ValueError(complaint("finetune", "one machine trains", "MultiWorkerMirroredStrategy", mend))
+    gpus = grow_memory()
+    if tf.distribute.has_strategy() or len(gpus) < 2:
+        return current
+    return _mirrored()
+
+
+def grow_memory():
+    """Take up the memory of GPUs as it is needed, where they are not yet in use; the GPUs."""
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         # Once a device is in use its memory is as the user has set it.
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
-    if tf.distribute.has_strategy() or len(gpus) < 2:
-        return current
-    return _mirrored()
+    return gpus
 
 
 @functools.cache

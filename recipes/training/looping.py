@@ -68,7 +68,7 @@ class Loop:
         while standing.epoch < self.epochs and not self._is_enough(standing):
             if is_due(self.journal.curves, standing):
                 self._save(standing)
-                here = pause(self.journal.curves, standing)
+                here = pause(self.journal, standing)
                 raise here
             line = EpochLine(standing, self.steps, self.epochs, self.verbose)
             self._run_steps(standing, batches, line)

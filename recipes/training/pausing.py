@@ -45,11 +45,17 @@ def is_due(curves, standing):
     return is_pausing() and len(curves["stage"]) + standing.epoch >= _epochs.get()
 
 
-def pause(curves, standing):
-    """The Pause of a run that stands there."""
+def pause(journal, standing):
+    """The Pause of a run whose stage stands there.
+
+    Raises:
+        OSError: the checkpoint that the run would go on from could not be written.
+    """
+    if journal.failure is not None:
+        raise journal.failure
     accuracy, negative_loss = standing.score
     scores = {"val_accuracy": accuracy, "val_loss": -negative_loss}
-    return Pause(len(curves["stage"]) + standing.epoch, scores)
+    return Pause(len(journal.curves["stage"]) + standing.epoch, scores)
 
 
 def complete(journal, report):

@@ -33,7 +33,7 @@ def run_folder(out, where):
         return
     made = not Path(out).expanduser().exists()
     folder = writable_folder(out, where)
-    with _held(folder, where):
+    with held(folder, where):
         _clear_leftovers(folder)
         strange = [path for path in folder.iterdir() if not path.name.startswith(EARLIER)]
         if strange and not (folder / SETTINGS).exists():
@@ -49,7 +49,8 @@ def run_folder(out, where):
 
 
 @contextlib.contextmanager
-def _held(folder, where):
+def held(folder, where):
+    """Hold a folder against other processes; BlockingIOError where one has it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         if not lock(descriptor, "at once"):
@@ -112,8 +113,10 @@ def _compare(folder, settings, where):
         raise FileExistsError(complaint(where, "out holds a run with other settings", received, mend))
 
 
-def move_aside(folder):
-    """Move what is in a folder to one within, `earlier-1` and so on."""
+def move_aside(folder, last=SETTINGS):
+    """Move what is in a folder to one within, `earlier-1` and so on; the file called `last`, without which the rest is
+    nothing, at last.
+    """
     inside = [path for path in folder.iterdir() if not path.name.startswith(EARLIER)]
     if not inside:
         return
@@ -121,7 +124,7 @@ def move_aside(folder):
     aside = folder / f"{EARLIER}{1 + max((int(number) for number in taken if number.isdecimal()), default=0)}"
     aside.mkdir()
     # Without its settings the rest is no run: they go last, so that whoever is stopped in between can do it again.
-    for path in sorted(inside, key=lambda path: path.name == SETTINGS):
+    for path in sorted(inside, key=lambda path: path.name == last):
         path.rename(aside / path.name)
 
 

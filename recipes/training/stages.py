@@ -104,7 +104,7 @@ def train_stages(network, data, stages, training, parts, journal, before):
     try:
         for number, stage in list(enumerate(stages))[journal.stage :]:
             if is_due(journal.curves, journal.standing):
-                here = pause(journal.curves, journal.standing)
+                here = pause(journal, journal.standing)
                 raise here
             seconds = run_stage(network, data, stage, training, number, parts, journal)
             say(training.verbose, describe_seconds(stage, (before if not number else {}) | seconds))
