@@ -371,13 +371,34 @@ def test_what_a_far_node_trained_comes_back(photo_data, base_file, tmp_path):
     fixed = {"base": base_file, **SETTINGS}
     space = parse_space({"dropout": (0.0, 0.5)}, fixed, ("dropout", *fixed), "search")
     common = cluster.pickle.dumps(Common(space, space.hyperparameters(), None, "search"))
-    job = Job(0, {"dropout": 0.0}, None, str(tmp_path / "not here"), str(tmp_path / "not here"))
-    store = photo_data.train.store
-    outcome, files = cluster._run("trial", common, job, photo_data, store, (str(tmp_path), "another mark"))
-    assert outcome.status == "done", outcome
-    assert "settings.json" in files
-    assert any(name.startswith("checkpoints/") for name in files)
-    assert not (tmp_path / "not here").exists()
+    far, place = str(tmp_path / "not here"), (str(tmp_path), "another mark")
+    left, outcomes = {}, []
+    for epochs in (1, None):  # the second goes on from what the first left
+        job = Job(0, {"dropout": 0.5}, epochs, far, far)
+        outcome, left = cluster._run("trial", common, job, photo_data, photo_data.train.store, place, left, 60)
+        outcomes.append(outcome)
+        assert "settings.json" in left
+        assert any(name.startswith("checkpoints/") for name in left)
+    assert [outcome.status for outcome in outcomes] == ["paused", "done"], outcomes
+    whole, _ = cluster._run("trial", common, job, photo_data, photo_data.train.store, place, {}, None)
+    assert whole.scores == outcomes[1].scores
+    assert not Path(far).exists()
+
+
+def test_a_far_node_ends_a_trial_in_time(photo_data, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
+    from recipes.searching import cluster
+    from recipes.searching.spaces import parse_space
+
+    space = parse_space({"epochs": (10**6, 1)}, {"patience": None}, ("epochs", "patience"), "search")
+    hp = space.hyperparameters()
+    hp.Choice("width", [8])
+    common = cluster.pickle.dumps(Common(space, hp, with_dropout, "search"))
+    job = Job(0, {"epochs": 10**6, "width": 8}, None, "far", "far")
+    place = (str(tmp_path), "another mark")
+    outcome, _ = cluster._run("trial", common, job, photo_data, photo_data.train.store, place, {}, 5)
+    assert (outcome.status, outcome.may_pass) == ("failed", False)
+    assert "time limit of 5 s" in outcome.reason
 
 
 @pytest.mark.slow

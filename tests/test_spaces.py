@@ -193,8 +193,8 @@ def test_seed_nought_is_a_seed():
 
 def test_random_search_never_repeats_itself():
     space = {"dropout": "0.0..0.5 by 0.1", "views": (1, 2)}
-    legs, _ = choose("random", space, trials=9)
-    assert len({tuple(settings.items()) for _, settings in legs}) == len(legs) == 9
+    legs, _ = choose("random", space, trials=8)
+    assert len({tuple(settings.items()) for _, settings in legs}) == len(legs) == 8
 
 
 def test_bayesian_search_comes_nearer_than_random_search():
