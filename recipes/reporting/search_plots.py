@@ -6,6 +6,7 @@ import math
 import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from recipes.checks import complaint
 from recipes.reporting.tables import cut
@@ -61,6 +62,7 @@ def _draw_progress(axes, search, trials):
     axes.plot(numbers, scores, "o", markersize=4, color="0.6", label="trial")
     axes.step(numbers, best(scores), where="post", color="#0072b2", label="best so far")
     axes.set(xlabel="trial", ylabel=search.objective)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _clean(axes)
     axes.legend(frameon=False)
 
