@@ -3,7 +3,10 @@
 import json
 import os
 import platform
+import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from recipes.saving import versions
@@ -27,3 +30,16 @@ def describe_machine():
 def print_json(figures):
     """The figures as JSON on standard output, with the machine they come from."""
     sys.stdout.write(json.dumps({"machine": describe_machine(), **figures}, indent=1) + "\n")
+
+
+def run_fresh(script, *words):
+    """Run a script that prints figures as JSON in its last line: those, and the seconds of the process.
+
+    It has a folder of its own for what it keeps, which it is told by `--home`, with an empty cache in it.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        environment = {**os.environ, "XDG_CACHE_HOME": home, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [sys.executable, script, *map(str, words), "--home", home]
+        start = time.monotonic()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout.splitlines()[-1]) | {"seconds": round(time.monotonic() - start, 2)}

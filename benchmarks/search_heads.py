@@ -13,14 +13,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-from machine import print_json
+from machine import print_json, run_fresh
 
 SPACE = {"learning_rate": "1e-4..1e-2 log", "head": ("linear", (128,), (256,)), "dropout": (0.0, 0.2, 0.5)}
 SETTINGS = {"plan": "head", "epochs": 10}
@@ -56,14 +55,8 @@ def search(asked):
 
 
 def run(asked, trials, workers):
-    """Figures of a search in a process of its own, with an empty cache, and the seconds of that process."""
-    with tempfile.TemporaryDirectory() as home:
-        words = ["--data", asked.data, "--trials", str(trials), "--workers", str(workers), "--home", home]
-        environment = {**os.environ, "XDG_CACHE_HOME": home, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        start = time.monotonic()
-        command = [sys.executable, __file__, *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout.splitlines()[-1]) | {"seconds": round(time.monotonic() - start, 2)}
+    """Figures of a search in a process of its own."""
+    return run_fresh(__file__, "--data", asked.data, "--trials", trials, "--workers", workers)
 
 
 def main():

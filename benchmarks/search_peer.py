@@ -11,15 +11,11 @@ process under it held, and the bytes that the search leaves on disk. Expect ten 
 
 import argparse
 import json
-import os
 import resource
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-from machine import print_json
+from machine import print_json, run_fresh
 
 RATES, WIDTHS, DROPOUTS, EPOCHS, SIZE, BATCH = (1e-3, 3e-3, 1e-2), (0, 128), (0.0, 0.3), 5, 224, 32
 
@@ -67,13 +63,7 @@ def keras_tuners(asked):
 
 def run(asked, kind, workers):
     """Figures of a search in a process of its own."""
-    with tempfile.TemporaryDirectory() as home:
-        words = ["--data", asked.data, "--kind", kind, "--home", home, "--workers", str(workers)]
-        environment = {**os.environ, "XDG_CACHE_HOME": home, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        start = time.monotonic()
-        command = [sys.executable, __file__, *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout.splitlines()[-1]) | {"seconds": round(time.monotonic() - start, 1)}
+    return run_fresh(__file__, "--data", asked.data, "--kind", kind, "--workers", workers)
 
 
 def main():

@@ -12,7 +12,7 @@ from recipes.data.loading import check_options, leave_trained_out, load_to_measu
 from recipes.reporting.pages import write_page
 from recipes.reporting.scores import score
 from recipes.saving import PAGE, REPORT, open_classifier, versions, writable_folder
-from recipes.values import Data
+from recipes.values import Data, Result
 
 
 def evaluate(
@@ -60,6 +60,20 @@ def evaluate(
         report.save(folder / REPORT)
         write_page(report, folder / PAGE)
     return report
+
+
+def unmeasured(model, data):
+    """Result without a report of a model that was trained on a Data."""
+    return Result(
+        model=model,
+        class_names=data.class_names,
+        image_size=data.image_size,
+        channels=data.channels,
+        resize=data.resize,
+        report=None,
+        trained_on=frozenset(digest.hex() for digest in data.train.digests),
+        data=data,
+    )
 
 
 def measure(classifier, split, name, batch_size, probabilities=None):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from recipes.bases import build_network, default_image_size
 from recipes.checks import complaint, image_size_pair
 from recipes.data.loading import check_options, load_sized
-from recipes.evaluation import measure
+from recipes.evaluation import measure, unmeasured
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
 from recipes.training.journal import Journal
@@ -24,7 +24,7 @@ from recipes.training.stages import (
     images_together,
     train_stages,
 )
-from recipes.values import Data, Result
+from recipes.values import Data
 
 
 def finetune(
@@ -228,16 +228,7 @@ def _measured(model, data, batch_size, parts):
 
     What the frozen part gave for the images of that split is not computed again.
     """
-    result = Result(
-        model=model,
-        class_names=data.class_names,
-        image_size=data.image_size,
-        channels=data.channels,
-        resize=data.resize,
-        report=None,
-        trained_on=frozenset(digest.hex() for digest in data.train.digests),
-        data=data,
-    )
+    result = unmeasured(model, data)
     name = next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
     probabilities = parts.predict(name, batch_size) if name != "train" else None
     report = measure(result, getattr(data, name), name, batch_size, probabilities)

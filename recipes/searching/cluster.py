@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 from recipes.checks import complaint
-from recipes.searching.local import check_explored
+from recipes.searching.local import run_alone
 from recipes.searching.nursery import JOB, peak_bytes
 from recipes.searching.sharing import for_trial, read_shared
 from recipes.searching.trials import RUN, Outcome, explored, failure, run_trial
@@ -112,19 +112,13 @@ class RayEngine:
         _put(files, folder / RUN)
         return outcome
 
-    def run_alone(self, number, folder):
+    def explore(self, number, folder):
         """KerasTuner's HyperParameters that the job found which explores a function of the user's.
 
         Raises:
             RuntimeError: the function fails.
         """
-        self.start(number, folder)
-        ended = []
-        while not ended:
-            ended = self.poll(1.0)
-        if isinstance(ended[0][1], Outcome):
-            check_explored(ended[0][1])
-        return ended[0][1]
+        return run_alone(self, number, folder)
 
     def close(self):
         """End all tasks, and leave the cluster where it was joined here."""

@@ -56,17 +56,13 @@ class LocalEngine:
                     self._start.signal(number, signal.SIGKILL)
         return [(number, self._outcome(number, status)) for number, status in self._start.ended(seconds)]
 
-    def run_alone(self, number, folder):
+    def explore(self, number, folder):
         """KerasTuner's HyperParameters that the job found which explores a function of the user's.
 
         Raises:
             RuntimeError: the function fails.
         """
-        self.start(number, folder)
-        ended = []
-        while not ended:
-            ended = self.poll(1.0)
-        check_explored(ended[0][1])
+        run_alone(self, number, folder)
         return pickle.loads((folder / EXPLORED).read_bytes())
 
     def _outcome(self, number, status):
@@ -211,11 +207,21 @@ def _environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def check_explored(outcome):
-    """Raise RuntimeError where a function of the user's could not be explored."""
-    if outcome.status == "failed":
+def run_alone(engine, number, folder):
+    """What came of the job, in a folder, that explores a function of the user's, when no other runs.
+
+    Raises:
+        RuntimeError: the function fails.
+    """
+    engine.start(number, folder)
+    ended = []
+    while not ended:
+        ended = engine.poll(1.0)
+    outcome = ended[0][1]
+    if isinstance(outcome, Outcome) and outcome.status == "failed":
         rule, mend = "build(hp) must run", "Call build(keras_tuner.HyperParameters()) to see where it fails."
         raise RuntimeError(complaint("search", rule, outcome.reason, mend))
+    return outcome
 
 
 def _why(status, folder):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from recipes.bases.seeding import globals_kept
 from recipes.checks import check_choice, check_whole, complaint
 from recipes.data.batches import compiled, predict_split, steps_per_epoch, training_batches
+from recipes.evaluation import unmeasured
 from recipes.reporting.scores import score
 from recipes.training.augmentation import make_augmentation
 from recipes.training.devices import PRECISIONS, dtype_policy
@@ -16,7 +17,6 @@ from recipes.training.interrupting import Interrupt
 from recipes.training.journal import Journal
 from recipes.training.pausing import complete, is_due, pause
 from recipes.training.runs import checkpoints_of, held
-from recipes.values import Result
 
 DEFAULTS = {
     "epochs": 10,
@@ -88,16 +88,7 @@ def restore_model(build, values, settings, data, folder, where):
             rule, mend = "the best trial must have left its weights", 'Pass resume="restart".'
             raise RuntimeError(complaint(where, rule, f"no checkpoint in {str(folder)!r}", mend))
     model.compile("sgd", loss=_SPARSE, metrics=["accuracy"])
-    return Result(
-        model=model,
-        class_names=data.class_names,
-        image_size=data.image_size,
-        channels=data.channels,
-        resize=data.resize,
-        report=None,
-        trained_on=frozenset(digest.hex() for digest in data.train.digests),
-        data=data,
-    )
+    return unmeasured(model, data)
 
 
 def _built(build, values, data, where):

@@ -41,6 +41,7 @@ from recipes.searching.view import View
 from recipes.training.devices import grow_memory
 from recipes.training.pausing import Pause, pausing
 from recipes.training.preparing import prepare
+from recipes.training.progress import say
 from recipes.training.runs import move_aside
 from recipes.training.settings import describe_settings
 from recipes.values import Data, Report, Search, Trial
@@ -197,6 +198,7 @@ def search(
         found = _finish(common, records, images, folder, told, out)
     accuracy = found.result.report.scores["accuracy"]
     if assert_accuracy_at_least is not None and accuracy < assert_accuracy_at_least - _ROUNDING:
+        say(verbose, str(found))
         split = found.result.report.split
         rule = f"the best trial must reach an accuracy of {assert_accuracy_at_least} on the {split} split"
         mend = "Search on: more trials, a wider space, more epochs, more data."
@@ -379,7 +381,7 @@ def _hyperparameters(common, engine, folder):
         job = ("explore", str(_write_common(common, folder, "exploring.pkl")), None, None)
         (home / JOB).write_bytes(pickle.dumps(job))
         temporary = found.with_name(f".{_SPACE}")
-        temporary.write_bytes(pickle.dumps(engine.run_alone(_EXPLORING, home)))
+        temporary.write_bytes(pickle.dumps(engine.explore(_EXPLORING, home)))
         temporary.replace(found)
     return pickle.loads(found.read_bytes())
 
