@@ -1,6 +1,7 @@
 """What a search space says in plain words, and who chooses in it."""
 
 import itertools
+import json
 import math
 
 import keras_tuner
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from recipes.searching.choosing import make_chooser, rung_size
-from recipes.searching.spaces import grid, parse_space
+from recipes.searching.spaces import from_told, grid, parse_space, told
 
 KNOWN = ("base", "batch_size", "dropout", "epochs", "head", "learning_rate", "momentum", "optimizer", "plan", "views")
 
@@ -108,6 +109,13 @@ def test_one_name_may_stand_under_two_choices():
             hp.Choice("units", units)
     expected = [{"kind": kind, "units": units} for kind, units in (("a", 1), ("a", 2), ("b", 3), ("b", 4))]
     assert grid(hp, "search") == expected
+    hp.Float("rate", 1e-4, 1e-1, sampling="log")
+    hp.Int("depth", 1, 9, step=2)
+    hp.Boolean("deep")
+    hp.Fixed("same", 3)
+    again = from_told(json.loads(json.dumps(told(hp))))
+    assert told(again) == told(hp)
+    assert again.space[2].conditions == hp.space[2].conditions
 
 
 def test_one_value_is_the_same_in_every_trial():

@@ -113,7 +113,7 @@ class RayEngine:
         return outcome
 
     def explore(self, number, folder):
-        """KerasTuner's HyperParameters that the job found which explores a function of the user's.
+        """KerasTuner's HyperParameters, as JSON, that the job found which explores a function of the user's.
 
         Raises:
             RuntimeError: the function fails.

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pickle
 import select
 import signal
 import socket
@@ -57,13 +56,13 @@ class LocalEngine:
         return [(number, self._outcome(number, status)) for number, status in self._start.ended(seconds)]
 
     def explore(self, number, folder):
-        """KerasTuner's HyperParameters that the job found which explores a function of the user's.
+        """KerasTuner's HyperParameters, as JSON, that the job found which explores a function of the user's.
 
         Raises:
             RuntimeError: the function fails.
         """
         run_alone(self, number, folder)
-        return pickle.loads((folder / EXPLORED).read_bytes())
+        return json.loads((folder / EXPLORED).read_text(encoding="utf-8"))
 
     def _outcome(self, number, status):
         folder, seconds = self._folders.pop(number), time.monotonic() - self._since.pop(number)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from recipes.files import write_json
 
-JOB, OUTCOME, EXPLORED = "job.pkl", "outcome.json", "explored.pkl"
+JOB, OUTCOME, EXPLORED = "job.pkl", "outcome.json", "explored.json"
 _PR_SET_PDEATHSIG = 1
 _LOOK = 0.005  # seconds between two looks at the children
 
@@ -155,7 +155,7 @@ def run_job(folder):
     start = time.monotonic()
     if kind == "explore":
         try:
-            (folder / EXPLORED).write_bytes(pickle.dumps(trials.explored(common)))
+            write_json(folder / EXPLORED, trials.explored(common))
             return dataclasses.asdict(trials.Outcome("done"))
         except Exception as error:
             traceback.print_exc()

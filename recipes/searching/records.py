@@ -71,9 +71,8 @@ class Records:
             if before.get(key) != told.get(key)
         ]
         if changed and self._is_worthless():
-            for path in (self._path.parent / "trials", self._path.parent / "space.pkl"):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            self._state |= {"search": told, "data": {}, "best": None, "trials": []}
+            shutil.rmtree(self._path.parent / "trials", ignore_errors=True)
+            self._state |= {"search": told, "data": {}, "space": None, "best": None, "trials": []}
             self.save()
         elif changed:
             received = f"{str(self._path.parent)!r}, in which {'; '.join(changed)}"

@@ -35,7 +35,7 @@ from recipes.searching.models import DEFAULTS, check_fit, restore_model, train_m
 from recipes.searching.nursery import JOB
 from recipes.searching.records import STATE, Records, search_folder
 from recipes.searching.sharing import share
-from recipes.searching.spaces import Space, is_plain, label, parse_space
+from recipes.searching.spaces import Space, from_told, is_plain, label, parse_space
 from recipes.searching.trials import RESERVED, RUN, Common, Job, finetune_arguments, hyperparameters_at
 from recipes.searching.view import View
 from recipes.training.devices import grow_memory
@@ -49,7 +49,6 @@ from recipes.values import Data, Report, Search, Trial
 OBJECTIVES = {"val_accuracy": 1, "val_loss": -1, "val_top_5_accuracy": 1, "val_calibration_error": -1}
 _IN_TIME = ("val_accuracy", "val_loss")  # what is known of a run on its way
 _SHARED, _TRIALS, _BEST, _TABLE, _PAGE, _COMMON = "shared", "trials", "best", "trials.csv", "search.html", "common.pkl"
-_SPACE = "space.pkl"  # of a function of the user's
 _TUNABLE = tuple(name for name in inspect.signature(finetune).parameters if name not in RESERVED)
 _EXPLORING = -1  # number of the job that finds out what a function of the user's asks for
 _ROUNDING = 1e-12
@@ -165,7 +164,7 @@ def search(
         if resume != "restart":
             records.forget_failures(only_if_all=resume == "auto")
         common = Common(parsed, None, build, where)
-        common = dataclasses.replace(common, hyperparameters=_hyperparameters(common, engine, folder))
+        common = dataclasses.replace(common, hyperparameters=_hyperparameters(common, records, engine, folder))
         _write_common(common, folder)
         # So many are chosen before the first of them is known: the same as when the search began.
         at_a_time = records["at a time"] or (engine.capacity if workers == "ray" else workers)
@@ -370,20 +369,17 @@ class _Images:
         return load_data(source, **options | ({} if image_size is None else {"image_size": image_size}))
 
 
-def _hyperparameters(common, engine, folder):
+def _hyperparameters(common, records, engine, folder):
     """KerasTuner's HyperParameters: those of the space, and what the function of the user's asks for."""
     if common.build is None:
         return common.space.hyperparameters()
-    found = folder / _SPACE
-    if not found.exists():
+    if records["space"] is None:
         home = folder / _SHARED / "exploring"
         home.mkdir(parents=True, exist_ok=True)
         job = ("explore", str(_write_common(common, folder, "exploring.pkl")), None, None)
         (home / JOB).write_bytes(pickle.dumps(job))
-        temporary = found.with_name(f".{_SPACE}")
-        temporary.write_bytes(pickle.dumps(engine.explore(_EXPLORING, home)))
-        temporary.replace(found)
-    return pickle.loads(found.read_bytes())
+        records["space"] = engine.explore(_EXPLORING, home)
+    return from_told(records["space"])
 
 
 def _write_common(common, folder, name=_COMMON):

@@ -1,5 +1,6 @@
 """Search spaces in plain words, and the settings that a choice in them stands for."""
 
+import contextlib
 import dataclasses
 import decimal
 import json
@@ -158,6 +159,29 @@ def grid(hp, where):
             mend = 'Leave choices out, or pass method="random".'
             raise ValueError(complaint(where, f"a grid has {_MOST:,} combinations at most", "more", mend))
     return combinations
+
+
+def told(hp):
+    """KerasTuner's HyperParameters as JSON."""
+    return [
+        {
+            "kind": type(part).__name__,
+            "under": [[condition.name, list(condition.values)] for condition in part.conditions],
+            "config": {name: value for name, value in part.get_config().items() if name != "conditions"},
+        }
+        for part in hp.space
+    ]
+
+
+def from_told(parts):
+    """KerasTuner's HyperParameters from what `told` gave."""
+    hp = keras_tuner.HyperParameters()
+    for part in parts:
+        with contextlib.ExitStack() as scopes:
+            for name, values in part["under"]:
+                scopes.enter_context(hp.conditional_scope(name, values))
+            getattr(hp, part["kind"])(**part["config"])
+    return hp
 
 
 def is_finite(hp):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from recipes.finetuning import finetune
 from recipes.searching.heads import rehearse, rows_for, train_head, trains_heads_alone
 from recipes.searching.models import DEFAULTS, explore, train_model
-from recipes.searching.spaces import Space
+from recipes.searching.spaces import Space, told
 from recipes.training.devices import grow_memory
 from recipes.training.pausing import Pause, pausing
 from recipes.training.preparing import prepare
@@ -160,9 +160,9 @@ def hyperparameters_at(hp, values):
 
 
 def explored(common):
-    """KerasTuner's HyperParameters, with all that the function of the user's asks for."""
+    """KerasTuner's HyperParameters, with all that the function of the user's asks for, as JSON."""
     grow_memory()
-    return explore(common.build, common.space.hyperparameters(), common.where)
+    return told(explore(common.build, common.space.hyperparameters(), common.where))
 
 
 def warm_up():
