@@ -14,7 +14,13 @@ from recipes.searching.spaces import label
 from recipes.searching.trials import Outcome
 from recipes.training.runs import EARLIER
 
-STATE = "search.json"
+STATE, TABLE, PAGE = "search.json", "trials.csv", "search.html"
+SHARED, TRIALS, BEST = "shared", "trials", "best"
+
+
+def folder_of(folder, number):
+    """The folder of a trial in that of its search."""
+    return folder / TRIALS / f"{number:04d}"
 
 
 @contextlib.contextmanager
@@ -71,7 +77,7 @@ class Records:
             if before.get(key) != told.get(key)
         ]
         if changed and self._is_worthless():
-            shutil.rmtree(self._path.parent / "trials", ignore_errors=True)
+            shutil.rmtree(self._path.parent / TRIALS, ignore_errors=True)
             self._state |= {"search": told, "data": {}, "space": None, "best": None, "trials": []}
             self.save()
         elif changed:
