@@ -23,6 +23,7 @@ ROOM_MAY_IMPORT = {
     "data": {"checks", "locks", "values"},
     "bases": {"checks", "values", "layers"},
     "reporting": {"checks", "files", "values"},
+    "timing": set(),
     "saving": {"checks", "files", "values", "reporting"},
     "training": {"checks", "files", "locks", "values", "data", "bases", "saving"},
     "prediction": {"checks", "values", "data", "saving"},
