@@ -15,17 +15,21 @@ from layers.blocks.transition_block import TransitionBlock
 from layers.convolutions.binary_conv import BinaryConv
 from layers.convolutions.binary_dense import BinaryDense
 from layers.convolutions.depthwise_separable_conv import DepthwiseSeparableConv
+from layers.convolutions.fft_conv import FFTConv2D
+from layers.convolutions.patch_conv import PatchConv2D
 from layers.convolutions.resize_conv import ResizeConv, collapse_resize_conv
 from layers.convolutions.separable_factor_conv import SeparableFactorConv, factor_convolution
 from layers.convolutions.stacked_conv import StackedConv
 from layers.convolutions.ternary_conv import TernaryConv
 from layers.convolutions.ternary_dense import TernaryDense
+from layers.convolutions.winograd_conv import WinogradConv2D
 from layers.heads.knn_classifier import KNNClassifier
 from layers.heads.knn_loss import KNNLoss
 from layers.heads.nca_loss import NCALoss
 from layers.heads.student_nca_loss import StudentNCALoss
 from layers.packing import packed_weights, unpack_weights
 from layers.prelu import prelu
+from layers.strassen import strassen_product
 from layers.unfolding import is_unfoldable, unfold
 
 __all__ = [
@@ -34,6 +38,7 @@ __all__ = [
     "CropAverage",
     "DenseBlock",
     "DepthwiseSeparableConv",
+    "FFTConv2D",
     "FireBlock",
     "HighwayBlock",
     "InceptionBlock",
@@ -42,6 +47,7 @@ __all__ = [
     "LensDistortion",
     "NCALoss",
     "PCALighting",
+    "PatchConv2D",
     "RandomResizedCrop",
     "RandomScaleCrop",
     "RandomStretch",
@@ -53,11 +59,13 @@ __all__ = [
     "TernaryConv",
     "TernaryDense",
     "TransitionBlock",
+    "WinogradConv2D",
     "collapse_resize_conv",
     "factor_convolution",
     "is_unfoldable",
     "packed_weights",
     "prelu",
+    "strassen_product",
     "unfold",
     "unpack_weights",
 ]

@@ -27,6 +27,21 @@ def convolve(images, kernel, bias=0.0, strides=(1, 1), dilation=(1, 1), padding=
     return output + np.asarray(bias)
 
 
+def plain_conv(layer, images):
+    """What a Conv2D computes, by whichever algorithm, and ReLU where the layer has it."""
+    weights = weights_of(layer)
+    name = layer.name
+    values = convolve(
+        images,
+        weights[f"{name}/kernel"],
+        weights.get(f"{name}/bias", 0.0),
+        layer.strides,
+        layer.dilation_rate,
+        layer.padding,
+    )
+    return {"relu": relu, "linear": np.asarray, "tanh": np.tanh}[layer.activation.__name__](values)
+
+
 def normalize(values, gamma, beta, mean, variance, epsilon=1e-3):
     """BatchNormalization as at inference."""
     return (values - mean) / np.sqrt(np.asarray(variance, np.float64) + epsilon) * gamma + beta

@@ -1,0 +1,42 @@
+"""What the layers share that compute `keras.layers.Conv2D` by another algorithm."""
+
+import keras
+
+from layers._arguments import check_choice, check_whole, complaint, pair
+
+
+def check_sizes(where, filters, kernel_size, padding):
+    """Raise unless these are what a convolution takes."""
+    check_whole(where, "filters", filters)
+    pair(where, "kernel_size", kernel_size)
+    check_choice(where, "padding", padding, ("valid", "same"))
+
+
+def check_applies(layer, *, strides=(1, 1), dilation_rate=(1, 1), because):
+    """Raise ValueError unless `layer`, a Conv2D, has what the algorithm can do.
+
+    Args:
+        layer: whose arguments are looked at.
+        strides, dilation_rate: those it may have; None for any.
+        because: why there are no others, in the words of the error.
+    """
+    where, mend = type(layer).__name__, "Use keras.layers.Conv2D."
+    for name, value, only in (
+        ("strides", tuple(layer.strides), strides),
+        ("dilation_rate", tuple(layer.dilation_rate), dilation_rate),
+        ("groups", layer.groups, 1),
+        ("data_format", layer.data_format, "channels_last"),
+    ):
+        if only is not None and value != only:
+            rule = f"{name} must be {only!r}: {because}"
+            raise ValueError(complaint(where, rule, f"{name}={value!r}", mend))
+
+
+def has_sides(inputs):
+    """Whether height and width are known while the graph is made."""
+    return None not in tuple(inputs.shape)[1:3]
+
+
+def is_float32(layer):
+    """Whether `layer` computes in single precision, as all of these algorithms must to keep theirs."""
+    return keras.backend.standardize_dtype(layer.compute_dtype) == "float32"

@@ -1,0 +1,173 @@
+"""Convolution by Winograd's minimal filtering: 3×3 kernels, stride 1, one dense product per place in a tile.
+
+A tile of m×m outputs is made from (m+2)×(m+2) pixels: both they and the kernel are brought into another basis, where
+the convolution is a product per place; products over channels are matrix products over all tiles.
+"""
+
+import functools
+
+import keras
+import numpy as np
+
+from layers._compiling import compiled
+from layers.convolutions._tile_transforms import combine, tile_transforms
+
+ops = keras.ops
+
+
+def transform_kernel(kernel, tile):
+    """`(3, 3, channels, filters)` → `((tile + 2)², channels, filters)`, in the type of the kernel."""
+    _, matrix, _ = tile_transforms(tile)
+    weights = np.einsum("ai,bj->abij", matrix, matrix).reshape(-1, 9)
+    flat = ops.reshape(kernel, (9, -1))
+    product = ops.matmul(ops.convert_to_tensor(weights, dtype=kernel.dtype), flat)
+    return ops.reshape(product, (-1, *kernel.shape[2:]))
+
+
+def convolve(images, kernel, bias, *, border, **how):
+    """Convolution by a kernel as it is, with gradients that are made as fast as the outputs.
+
+    The gradient by the pixels is a convolution by the turned kernel; that by the kernel is a sum over tiles of products
+    in the other basis, brought back.
+
+    Args:
+        images, bias, border, **how: as `convolve_transformed` takes them.
+        kernel: `(3, 3, channels, filters)`.
+
+    Returns:
+        `(batch, new height, new width, filters)`.
+    """
+    tile, relu = how["tile"], how["relu"]
+
+    @ops.custom_gradient
+    def run(images, kernel, bias):
+        outputs = convolve_transformed(images, transform_kernel(kernel, tile), bias, border=border, **how)
+
+        def gradients(*upstream_alone, upstream=None):
+            upstream = upstream_alone[0] if upstream is None else upstream
+            if relu:
+                upstream = ops.where(outputs > 0, upstream, ops.zeros_like(upstream))
+            turned = ops.transpose(ops.flip(kernel, axis=(0, 1)), (0, 1, 3, 2))
+            back = {**how, "relu": False, "border": 2 - border}
+            by_images = convolve_transformed(upstream, transform_kernel(turned, tile), None, **back)
+            return by_images, _by_kernel(images, upstream, tile, border), ops.sum(upstream, axis=(0, 1, 2))
+
+        return outputs, gradients
+
+    bias = ops.zeros((kernel.shape[-1],), images.dtype) if bias is None else bias
+    # TensorFlow would take variables apart from the gradients of other arguments: reshaping reads them.
+    return run(ops.convert_to_tensor(images), *(ops.reshape(weight, weight.shape) for weight in (kernel, bias)))
+
+
+def convolve_transformed(images, kernel, bias, *, tile, border, relu, rows, at_once):
+    """Convolution by a kernel that is transformed already.
+
+    Args:
+        images: `(batch, height, width, channels)`, float32; height and width are known.
+        kernel: `((tile + 2)², channels, filters)`.
+        bias: `(filters,)`, added at the end; None for none.
+        tile: outputs of a tile, in each direction.
+        border: pixels of zeros around the images: 1 keeps their size, 0 is `padding="valid"`.
+        relu: whether negative outputs become 0.
+        rows: rows of tiles made at once, None for all: with few, what is in between stays in the processor's cache.
+        at_once: images at once, None for all. XLA compiles for fixed shapes: with a number here one compilation serves
+            every size of batch, and what is left over is made by itself, image by image.
+
+    Returns:
+        `(batch, new height, new width, filters)`.
+    """
+    new_height, new_width = (side - 2 + 2 * border for side in images.shape[1:3])
+    down, across = -(-new_height // tile), -(-new_width // tile)
+    rows = min(rows or down, down)
+    blocks = -(-down // rows)
+    padded = _padded(images, border, tile * rows * blocks + 2, tile * across + 2)
+    step = tile * rows
+    make = functools.partial(_block, tile=tile, rows=rows, across=across, width=new_width, relu=relu)
+    bias = ops.zeros((kernel.shape[-1],), images.dtype) if bias is None else bias
+
+    def whole(part):
+        made = [make(part[:, start * step : start * step + step + 2], kernel, bias) for start in range(blocks)]
+        outputs = made[0] if blocks == 1 else ops.concatenate(made, axis=1)
+        return outputs if step * blocks == new_height else outputs[:, :new_height]
+
+    return whole(padded) if at_once is None else _in_groups(whole, padded, at_once)
+
+
+def _padded(images, border, height, width):
+    """`images` with `border` rows and columns of zeros before them, and as many behind as the sides ask for."""
+    behind = [side - old - border for side, old in zip((height, width), images.shape[1:3], strict=True)]
+    return ops.pad(images, ((0, 0), (border, behind[0]), (border, behind[1]), (0, 0)))
+
+
+def _by_kernel(images, upstream, tile, border):
+    """Gradient by the kernel, `(3, 3, channels, filters)`."""
+    down, across = (-(-side // tile) for side in upstream.shape[1:3])
+    padded = _padded(images, border, tile * down + 2, tile * across + 2)
+    return _sum_of_products(padded, _padded(upstream, 0, tile * down, tile * across), tile=tile)
+
+
+@compiled
+def _sum_of_products(images, upstream, *, tile):
+    _, matrix, back = tile_transforms(tile)
+    rows, across = (side // tile for side in upstream.shape[1:3])
+    columns = [upstream[:, :, place::tile] for place in range(tile)]
+    along_rows = ops.stack([combine(weights, columns) for weights in back.T])
+    bands = [along_rows[:, :, place::tile] for place in range(tile)]
+    gradients = ops.stack([combine(weights, bands) for weights in back.T])
+    gradients = ops.reshape(gradients, ((tile + 2) ** 2, -1, upstream.shape[-1]))
+    pixels = ops.transpose(_transform_input(images, tile, rows, across), (0, 2, 1))
+    product = ops.reshape(ops.matmul(pixels, gradients), ((tile + 2) ** 2, -1))
+    weights = np.einsum("ai,bj->ijab", matrix, matrix).reshape(9, -1)
+    kernel = ops.matmul(ops.convert_to_tensor(weights, dtype=product.dtype), product)
+    return ops.reshape(kernel, (3, 3, images.shape[-1], upstream.shape[-1]))
+
+
+def _in_groups(function, images, size):
+    """`function` of `size` images at a time; of those left over one at a time."""
+    batch = images.shape[0]
+    if batch == size:
+        return function(images)
+    if batch is not None and batch < size:
+        return function(images) if batch == 1 else _in_groups(function, images, 1)
+    if batch is None:
+        batch = ops.shape(images)[0]
+    count = batch // size
+    grouped = ops.reshape(images[: count * size], (count, size, *images.shape[1:]))
+    outputs = ops.map(function, grouped)
+    outputs = ops.reshape(outputs, (count * size, *outputs.shape[2:]))
+    if size == 1 or (isinstance(batch, int) and batch % size == 0):
+        return outputs
+    return ops.concatenate([outputs, _in_groups(function, images[count * size :], 1)])
+
+
+@compiled
+def _block(images, kernel, bias, *, tile, rows, across, width, relu):
+    """Outputs `(batch, tile · rows, width, filters)` of a padded strip."""
+    products = ops.matmul(_transform_input(images, tile, rows, across), kernel)
+    products = ops.reshape(products, (tile + 2, tile + 2, -1, rows, across, kernel.shape[-1]))
+    outputs = _transform_output(products, tile)[:, :, :width] + bias
+    return ops.relu(outputs) if relu else outputs
+
+
+def _transform_input(images, tile, rows, across):
+    """`(batch, tile · rows + 2, tile · across + 2, channels)` → `((tile + 2)², tiles, channels)`.
+
+    First along the rows of the images, then along their columns: what is stacked is written down in between, so that
+    XLA makes it once and compiles one small kernel for each place in a row or column instead of each place in a tile.
+    """
+    matrix, _, _ = tile_transforms(tile)
+    columns = [images[:, :, place : place + tile * (across - 1) + 1 : tile] for place in range(tile + 2)]
+    along_rows = ops.stack([combine(weights, columns) for weights in matrix])
+    bands = [along_rows[:, :, place : place + tile * (rows - 1) + 1 : tile] for place in range(tile + 2)]
+    places = ops.stack([combine(weights, bands) for weights in matrix])
+    return ops.reshape(places, ((tile + 2) ** 2, -1, images.shape[-1]))
+
+
+def _transform_output(products, tile):
+    """`(side, side, batch, rows, across, filters)` → `(batch, tile · rows, tile · across, filters)`."""
+    _, _, matrix = tile_transforms(tile)
+    _, _, _, rows, across, filters = products.shape
+    along_columns = [combine(weights, [products[place] for place in range(tile + 2)]) for weights in matrix]
+    lines = ops.stack(along_columns, axis=3)
+    pixels = ops.stack([combine(weights, [lines[place] for place in range(tile + 2)]) for weights in matrix], axis=4)
+    return ops.reshape(pixels, (-1, tile * rows, tile * across, filters))

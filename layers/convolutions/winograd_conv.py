@@ -1,0 +1,140 @@
+"""WinogradConv2D: a 3×3 convolution with up to four times fewer multiplications, exactly the same."""
+
+import keras
+
+from layers._arguments import check_choice, check_whole, complaint
+from layers.convolutions._exact import check_applies, check_sizes, has_sides, is_float32
+from layers.convolutions._winograd import convolve, convolve_transformed, transform_kernel
+
+_TILES = (2, 3, 4, 5, 6)
+
+
+@keras.saving.register_keras_serializable("keras_recipes")
+class WinogradConv2D(keras.layers.Conv2D):
+    """A 3×3 convolution by Winograd's minimal filtering: the weights and, up to rounding, outputs of a Conv2D.
+
+    Tiles of outputs → the (tile + 2)² pixels they need, in another basis → one matrix product over channels per place
+    → back, bias, activation. `tile=2` takes 16 products for 4 outputs instead of 36, `tile=4` 36 for 16 instead of
+    144. Under TensorFlow the layer is compiled by XLA, for each shape that comes. In half precision and where height or
+    width are unknown when the graph is made it convolves directly.
+
+    Args:
+        filters: channels of the output, 1 or more.
+        kernel_size: 3 or (3, 3), the only one there is.
+        strides: 1 or (1, 1), the only one there is.
+        padding: `"valid"` or `"same"`.
+        tile: outputs of a tile in each direction, 2–6. F(2×2, 3×3) rounds like a Conv2D, F(4×4, 3×3) about ten times
+            worse (1e-5 of the largest output); beyond, rounding grows and little is gained.
+        rows: rows of tiles made at once; None makes all. With few, what is in between stays in the processor's cache.
+        images: images made at once; None makes all of the batch. With a number, XLA compiles once and serves every size
+            of batch: those left over are made one at a time.
+        is_transformed: whether the layer holds its kernel transformed, for serving: that is (tile + 2)² / 9 times as
+            large, is not trained, and fits no Conv2D; `transformed` makes such layers.
+        **kwargs: the other arguments of `keras.layers.Conv2D`, and `name`, `dtype` and so on.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        `(batch, height, width, filters)`, each side 2 less with `padding="valid"`.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind or asks for what this algorithm cannot do (another
+            kernel, strides, dilation, groups, channels first).
+
+    Reference:
+        Lavin and Gray 2016, "Fast algorithms for convolutional neural networks"; Winograd 1980.
+
+    Example:
+        >>> import keras, layers
+        >>> layers.WinogradConv2D(16, 3, padding="same")(keras.ops.ones((1, 14, 14, 32))).shape
+        TensorShape([1, 14, 14, 16])
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size=3,
+        strides=1,
+        padding="valid",
+        *,
+        tile=4,
+        rows=None,
+        images=None,
+        is_transformed=False,
+        **kwargs,
+    ):
+        check_sizes("WinogradConv2D", filters, kernel_size, padding)
+        super().__init__(filters, kernel_size, strides, padding, **kwargs)
+        where = "WinogradConv2D"
+        if tuple(self.kernel_size) != (3, 3):
+            mend = "Use keras.layers.Conv2D, or layers.FFTConv2D for large kernels."
+            raise ValueError(complaint(where, "kernel_size must be 3", f"kernel_size={kernel_size!r}", mend))
+        check_applies(self, because="tiles are made of neighbouring pixels of all channels")
+        check_choice(where, "tile", tile, _TILES)
+        for name, value in (("rows", rows), ("images", images)):
+            if value is not None:
+                check_whole(where, name, value)
+        if is_transformed and not is_float32(self):
+            received = f"dtype={self.dtype_policy.name!r}"
+            mend = "Pass dtype='float32', or is_transformed=False, which then convolves directly."
+            raise ValueError(complaint(where, "is_transformed needs single precision", received, mend))
+        self.tile = tile
+        self.rows = rows
+        self.images = images
+        self.is_transformed = is_transformed
+
+    def build(self, input_shape):
+        if not self.is_transformed:
+            super().build(input_shape)
+            return
+        if None in input_shape[1:3]:
+            rule, mend = "is_transformed needs a known height and width", "Build it with the size of your images."
+            raise ValueError(complaint("WinogradConv2D", rule, f"input_shape={tuple(input_shape)}", mend))
+        shape = ((self.tile + 2) ** 2, input_shape[-1], self.filters)
+        self._kernel = self.add_weight(name="kernel", shape=shape, initializer="zeros", trainable=False)
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros", trainable=False)
+        self.built = True
+
+    def call(self, inputs):
+        if not (has_sides(inputs) and is_float32(self)):
+            return super().call(inputs)
+        relu = self.activation is keras.activations.relu
+        run = convolve_transformed if self.is_transformed else convolve
+        outputs = run(
+            inputs,
+            self.kernel,
+            self.bias,
+            tile=self.tile,
+            border=int(self.padding == "same"),
+            relu=relu,
+            rows=self.rows,
+            at_once=self.images,
+        )
+        return outputs if relu or self.activation is None else self.activation(outputs)
+
+    def transformed(self):
+        """A built layer that computes the same and holds its kernel transformed, to serve, not to be trained.
+
+        Raises:
+            ValueError: this layer is not built, or computes in half precision.
+        """
+        if not self.built:
+            raise ValueError(complaint("WinogradConv2D", "the layer must be built", "no weights", "Build it first."))
+        other = type(self).from_config(self.get_config() | {"is_transformed": True, "trainable": False})
+        kernel = keras.ops.cast(self.kernel, "float64")  # rounded once, at the end
+        other.build((None, 3, 3, self.kernel.shape[2]))
+        bias = [] if self.bias is None else [self.bias]
+        other.set_weights([keras.ops.convert_to_numpy(value) for value in (transform_kernel(kernel, self.tile), *bias)])
+        return other
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "tile": self.tile,
+            "rows": self.rows,
+            "images": self.images,
+            "is_transformed": self.is_transformed,
+        }
