@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.bases.flattening import accepted, call_arguments, needed, ordered_calls, references
+from recipes.bases.rewiring import Wiring
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -21,26 +21,14 @@ def folded(model, is_trained=False):
     Returns:
         function of a tensor `(batch, …)` of any type and, optionally, `training`.
     """
-    config = model.get_config()
-    operations = {operation.name: operation for operation in model.operations}
-    calls = list(ordered_calls(config))
-    (source,), (target,) = references(config["input_layers"]), references(config["output_layers"])
-    folds = find_folds(operations, calls, target, is_trained)
+    wiring = Wiring(model)
+    folds = find_folds(wiring, is_trained)
     absorbed = {normalization.name for normalization in folds.values()}
-    pairs = {name: _pair(operations[name], normalization, is_trained) for name, normalization in folds.items()}
+    pairs = {name: _pair(wiring.operations[name], normalization, is_trained) for name, normalization in folds.items()}
 
     def compute(images, training):
-        tensors = {source: keras.ops.cast(images, model.input.dtype)}
-        for name, index, node in calls:
-            args, kwargs = call_arguments(operations[name], node, tensors)
-            if name in pairs:
-                outputs = pairs[name](*args)
-            elif name in absorbed:
-                (outputs,) = args
-            else:
-                outputs = operations[name](*args, **accepted(operations[name], kwargs | {"training": training}))
-            tensors.update({(name, index, place): x for place, x in enumerate(keras.tree.flatten(outputs))})
-        return tensors[target]
+        images = keras.ops.cast(images, model.input.dtype)
+        return wiring.follow(images, replaced=pairs, passed=absorbed, training=training)
 
     # Within the call of one layer, `training` reaches what is nested in others, and the losses of all calls count.
     whole = _Whole(compute, [operation for operation in model.operations if isinstance(operation, keras.layers.Layer)])
@@ -64,29 +52,21 @@ class _Whole(keras.layers.Layer):
         return self.compute(images, training)
 
 
-def find_folds(operations, calls, target, is_trained=False):
+def find_folds(wiring, is_trained=False):
     """`{name of a convolution: the BatchNormalization that is all that follows it}` of a flat functional model.
 
     Args:
-        operations: those of the model, by name.
-        calls: `ordered_calls` of its config.
-        target: reference of its output.
+        wiring: Wiring of the model.
         is_trained: whether those that are not frozen are left out.
     """
-    uses, made = {}, {}
-    for name, _, node in calls:
-        made[name] = made.get(name, 0) + 1
-        for reference in needed(node):
-            uses.setdefault(reference[0], []).append(name)
-    uses.setdefault(target[0], []).append(None)
     folds = {}
-    for name, users in uses.items():
-        layer, normalization = operations[name], operations.get(users[0])
-        # A subclass may compute anything.
-        is_pair = type(layer) in CONVOLUTIONS and type(normalization) is keras.layers.BatchNormalization
-        if not is_pair or (is_trained and normalization.trainable):
+    for name, layer in wiring.operations.items():
+        if type(layer) not in CONVOLUTIONS:  # a subclass may compute anything
             continue
-        if len(users) == made[name] == made[normalization.name] == 1 and _is_plain(layer, normalization):
+        normalization = wiring.next_alone(name)
+        if type(normalization) is not keras.layers.BatchNormalization or (is_trained and normalization.trainable):
+            continue
+        if _is_plain(layer, normalization):
             folds[name] = normalization
     return folds
 

@@ -1,18 +1,19 @@
-"""The same network in fewer operations, for serving: BatchNormalization folded, ResizeConv collapsed."""
+"""The same network in fewer operations, for serving: BatchNormalization folded, ReLU behind pooling, and so on."""
 
 import keras
 import numpy as np
 
 import layers
-from recipes.bases.flattening import accepted, call_arguments, ordered_calls, references
 from recipes.bases.folding import find_folds
+from recipes.bases.rewiring import Wiring
 
 
 def simplified(model):
     """A model that gives what `model` gives, up to rounding, in fewer operations.
 
     A BatchNormalization that is all that follows a convolution becomes part of its kernel and bias; a ResizeConv by
-    whole factors becomes one transposed convolution. The other layers are shared with `model`, which stays as it is.
+    whole factors becomes one transposed convolution; a ReLU before a max-pooling goes behind it, where there is less to
+    do. The other layers are shared with `model`, which stays as it is.
 
     Args:
         model: keras.Model. One that is not a flat functional model comes back as it is.
@@ -20,32 +21,45 @@ def simplified(model):
     Returns:
         keras.Model, not to be trained; `model` itself where there is nothing to be done, as in half precision.
     """
-    given = model
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    config = model.get_config()
-    if "output_layers" not in config or len(model.inputs) != 1 or len(model.outputs) != 1:
-        return given
-    operations = {operation.name: operation for operation in model.operations}
-    calls = list(ordered_calls(config))
-    (source,), (target,) = references(config["input_layers"]), references(config["output_layers"])
-    folds = find_folds(operations, calls, target)
+    wiring = Wiring(model)
+    if not wiring.is_plain:
+        return model
+    folds = find_folds(wiring)
+    replaced = {name: _joined(wiring.operations[name], normalization) for name, normalization in folds.items()}
+    replaced |= {
+        name: layer for name in wiring.operations if (layer := _collapsed(wiring.operations[name])) is not None
+    }
+    moved = _moved(wiring)
+    if not (replaced or moved):
+        return model
     absorbed = {normalization.name for normalization in folds.values()}
-    replaced = {name: _joined(operations[name], normalization) for name, normalization in folds.items()}
-    replaced |= {name: layer for name in operations if (layer := _collapsed(operations[name])) is not None}
-    if not replaced:
-        return given
-    image = keras.Input(model.input_shape[1:], dtype=model.input.dtype, name=model.inputs[0].name)
-    tensors = {source: image}
-    for name, index, node in calls:
-        args, kwargs = call_arguments(operations[name], node, tensors)
-        operation = replaced.get(name, operations[name])
-        if name in absorbed:
-            (outputs,) = args
-        else:
-            outputs = operation(*args, **accepted(operation, kwargs))
-        tensors.update({(name, index, place): x for place, x in enumerate(keras.tree.flatten(outputs))})
-    return keras.Model(image, tensors[target], name=model.name)
+    after = {pooling: wiring.operations[relu] for relu, pooling in moved.items()}
+    return wiring.rewired(replaced=replaced, passed=absorbed | set(moved), after=after)
+
+
+def _moved(wiring):
+    """`{name of a ReLU: name of the max-pooling that follows it alone}`, with nothing but zeros padded in between.
+
+    The larger of two numbers stays the larger under ReLU, and zeros stay zeros, so both orders give the same bits.
+    """
+    moved = {}
+    for name, operation in wiring.operations.items():
+        if not is_relu(operation):
+            continue
+        pooling = wiring.next_alone(name)
+        if type(pooling) is keras.layers.ZeroPadding2D:
+            pooling = wiring.next_alone(pooling.name)
+        if type(pooling) is keras.layers.MaxPooling2D:
+            moved[name] = pooling.name
+    return moved
+
+
+def is_relu(operation):
+    """Whether an operation is a plain ReLU, whichever layer it is written as."""
+    if type(operation) is keras.layers.ReLU:
+        config = operation.get_config()
+        return not config["negative_slope"] and not config["threshold"]
+    return type(operation) is keras.layers.Activation and operation.activation is keras.activations.relu
 
 
 def _joined(convolution, normalization):

@@ -1,0 +1,158 @@
+"""recipes.accelerate: the same network, each convolution by the algorithm that is fastest on this machine."""
+
+import dataclasses
+import statistics
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.acceleration.candidates import for_serving
+from recipes.acceleration.choosing import fastest
+from recipes.acceleration.samples import sample_photos
+from recipes.acceleration.timings import Timings
+from recipes.bases.flattening import Flattening
+from recipes.bases.rewiring import Wiring
+from recipes.bases.simplifying import is_relu, simplified
+from recipes.checks import check_whole, complaint, image_size_pair
+from recipes.timing import alternating
+from recipes.values import Result
+
+TOLERANCE = 1e-4  # of the largest output
+_EXACT = ("winograd 2", "fft")  # round like direct convolution
+_COMPARED = 8  # photos
+
+
+def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] | None = None):
+    """The same network, faster on this machine: weights, inputs and outputs as they were, up to rounding.
+
+    1. Unfold nested models and blocks, and fold each BatchNormalization into the convolution before it; collapse
+       ResizeConv layers; put ReLU behind max-pooling.
+    2. Time each convolution on the device it will run on: direct, by Winograd's minimal filtering, by the fast Fourier
+       transform. What was timed once on this kind of machine is looked up.
+    3. Put the fastest in its place, its kernel transformed once and for all, a ReLU that follows fused into it.
+    4. Compare the outputs with those of `model` on photographs, and the time of both on a batch: what is not within
+       1e-4 of the largest output goes back to exact algorithms, and what is not faster goes back altogether.
+
+    The first call takes about two seconds per distinct convolution of 3×3. Transformed kernels are four times as large.
+    On GPUs, whose libraries have these algorithms, layers mostly stay as they are.
+
+    Args:
+        model: keras.Model, functional or sequential with one input and one output; or a Result, whose model it is.
+        batch_size: images at a time that it is to be fast for; it takes any number.
+        image_size: pixels, one number or (height, width), where the model takes images of any size; the new one takes
+            this one.
+
+    Returns:
+        keras.Model to serve, not to be trained, or a Result with it. It saves, loads and exports as every model does.
+
+    Raises:
+        TypeError, ValueError: model is of another kind, or the size of its images is neither known nor given.
+
+    Example:
+        >>> import keras, recipes
+        >>> image = keras.Input((16, 16, 3))
+        >>> network = keras.Model(image, keras.layers.Conv2D(8, 3)(image))
+        >>> recipes.accelerate(network).output_shape
+        (None, 14, 14, 8)
+
+    Source:
+        Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".
+    """
+    if isinstance(model, Result):
+        faster = accelerate(model.model, batch_size=batch_size, image_size=image_size or model.image_size)
+        return dataclasses.replace(model, model=faster)
+    check_whole("accelerate", "batch_size", batch_size)
+    _check_model(model)
+    size = _known_size(model, image_size)
+    flat = _flat(model, size)
+    simple = simplified(flat)
+    images = sample_photos(max(batch_size, _COMPARED), size, model.input_shape[-1])
+    expected = model.predict(images, batch_size=batch_size, verbose=0)
+    timings = Timings()
+    faster = _with_fastest(simple, batch_size, timings)
+    if faster is not simple and not _agree(faster, images, expected, batch_size):
+        faster = _with_fastest(simple, batch_size, timings, _EXACT)
+    options = [option for option in (faster, simple) if _agree(option, images, expected, batch_size)]
+    if not options:
+        warnings.warn(
+            "accelerate: rounding alone moves the outputs of this model by more than 1e-4 of the largest, so it stays "
+            "as it is.",
+            stacklevel=2,
+        )
+    return _quickest([*options, flat], images[:batch_size])
+
+
+def _check_model(model):
+    if not isinstance(model, keras.Model):
+        rule, mend = "model must be a keras.Model or a Result", "Pass what keras.Model or recipes.finetune gave."
+        raise TypeError(complaint("accelerate", rule, f"a {type(model).__name__}", mend))
+    is_one = hasattr(model, "inputs") and model.inputs and len(model.inputs) == len(model.outputs) == 1
+    if not is_one or len(model.input_shape) != 4:
+        rule = "model must be functional or sequential, from one batch of images to one output"
+        mend = "Build it with keras.Model(image, output), or keras.Sequential with an Input."
+        raise TypeError(complaint("accelerate", rule, f"{model.name!r} of class {type(model).__name__}", mend))
+
+
+def _known_size(model, image_size):
+    """(height, width) that the new model takes."""
+    own = tuple(model.input_shape[1:3])
+    if image_size is None:
+        if None in own:
+            rule = "image_size must be given for a model that takes images of any size"
+            raise ValueError(complaint("accelerate", rule, f"a model of {own}", "Pass image_size=224, say."))
+        return own
+    size = image_size_pair("accelerate", image_size)
+    if any(side not in (None, other) for side, other in zip(own, size, strict=True)):
+        rule = f"image_size must be that of the model, {own[0]}×{own[1]}"
+        raise ValueError(complaint("accelerate", rule, f"image_size={image_size}", "Leave it out."))
+    return size
+
+
+def _flat(model, size):
+    """A copy in one flat graph, which shares nothing with the model."""
+    if not isinstance(model, keras.Sequential) and "output_layers" not in model.get_config():
+        _check_model(None)
+    image = keras.Input((*size, model.input_shape[-1]), dtype=model.input.dtype, name=model.inputs[0].name)
+    flattening = Flattening("accelerate", lambda *_: None)
+    flat = keras.Model(image, flattening.unfold(model, image), name=model.name)
+    for old, new in flattening.copies.values():
+        if isinstance(old, keras.layers.Layer) and old.weights:
+            new.set_weights(old.get_weights())
+    return flat
+
+
+def _with_fastest(model, batch_size, timings, names=None):
+    """The model with the fastest algorithm for each convolution; itself where that is direct everywhere."""
+    wiring = Wiring(model)
+    replaced, fused = {}, set()
+    for name, layer in wiring.operations.items():
+        if wiring.calls.get(name) != 1 or not isinstance(layer, keras.layers.Conv2D):
+            continue
+        following = wiring.next_alone(name)
+        is_fused = layer.activation is keras.activations.linear and following is not None and is_relu(following)
+        shape = (batch_size, *layer.input.shape[1:])
+        choice = fastest(layer, shape, timings, names=names)
+        if choice is not None:
+            change = {"activation": "relu"} if is_fused else {}
+            replaced[name] = for_serving(layer, *choice, shape, **change)
+            fused |= {following.name} if is_fused else set()
+    return wiring.rewired(replaced=replaced, passed=fused) if replaced else model
+
+
+def _agree(model, images, expected, batch_size):
+    outputs = model.predict(images, batch_size=batch_size, verbose=0)
+    return np.abs(outputs - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+def _quickest(models, images):
+    """The first of the models that is not slower than the last, in a graph and on a batch."""
+    images = tf.constant(images, models[0].input.dtype)
+    runs = {}
+    for place, model in enumerate(models):
+        signature = [tf.TensorSpec((None, *images.shape[1:]), images.dtype)]
+        call = tf.function(lambda x, model=model: model(x, training=False), input_signature=signature, autograph=False)
+        runs[place] = lambda call=call: call(images)
+    seconds = {place: statistics.median(taken) for place, taken in alternating(runs, rounds=5).items()}
+    return models[min(seconds, key=seconds.get)]

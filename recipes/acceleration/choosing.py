@@ -1,0 +1,97 @@
+"""Which algorithm is fastest for a convolution on this machine: timed once, then looked up."""
+
+import json
+import statistics
+
+import keras
+import tensorflow as tf
+
+from recipes.acceleration.candidates import candidates, for_serving, made
+from recipes.timing import alternating
+
+DIRECT = "direct"
+_LEAST_GAIN = 1.05  # times as fast as direct convolution, or it stays: less is within the noise
+
+
+def fastest(layer, input_shape, timings, *, is_trained=False, names=None):
+    """`(class, arguments)` of the fastest algorithm for a built convolution; None for direct convolution.
+
+    Args:
+        layer: operation of a model; anything but a convolution stays as it is.
+        input_shape: `(batch, height, width, channels)`, all known.
+        timings: Timings.
+        is_trained: whether a step of training is timed, outputs and all gradients, instead of the outputs.
+        names: algorithms that may be used; None for all.
+    """
+    options = candidates(layer, input_shape)
+    if names is not None:
+        options = {name: option for name, option in options.items() if name in names}
+    if not options:
+        return None
+    what = _described(layer, input_shape, is_trained)
+    seconds = timings.read().get(what, {})
+    if not {DIRECT, *options} <= set(seconds):
+        seconds = _timed(layer, input_shape, options, is_trained)
+        timings.add(what, seconds)
+    best = min(options, key=lambda name: seconds[name] or float("inf"))
+    is_faster = seconds[best] is not None and seconds[best] * _LEAST_GAIN < seconds[DIRECT]
+    return options[best] if is_faster else None
+
+
+def _described(layer, input_shape, is_trained):
+    activation = keras.activations.serialize(layer.activation)
+    return json.dumps(
+        [
+            "training" if is_trained else "inference",
+            list(input_shape),
+            list(layer.kernel_size),
+            layer.filters,
+            layer.padding,
+            layer.use_bias,
+            activation if isinstance(activation, str) else "other",
+        ]
+    )
+
+
+def _timed(layer, input_shape, options, is_trained):
+    """Median seconds of each option, and of direct convolution; None for one that this machine cannot run."""
+    plain = made(layer, keras.layers.Conv2D, {})
+    plain.build(input_shape)
+    images = tf.random.stateless_normal(input_shape, (0, 1))
+    runs = {DIRECT: _run(plain, images, is_trained)}
+    for name, (kind, arguments) in options.items():
+        if is_trained:
+            other = made(layer, kind, arguments)
+            other.build(input_shape)
+        else:
+            other = for_serving(plain, kind, arguments, input_shape)
+        runs[name] = _run(other, images, is_trained)
+    runs = {name: run for name, run in runs.items() if _is_able(run)}
+    seconds = alternating(runs, rounds=5)
+    return {name: statistics.median(seconds[name]) if name in seconds else None for name in (DIRECT, *options)}
+
+
+def _run(layer, images, is_trained):
+    """A compiled call of the layer, in a graph that does not know the size of the batch, as models have it."""
+    signature = [tf.TensorSpec((None, *images.shape[1:]), images.dtype)]
+    if not is_trained:
+        call = tf.function(layer, input_signature=signature, autograph=False)
+        return lambda: call(images)
+
+    def step(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images)
+        # Their own outputs in place of gradients from above: the work is the same.
+        return tape.gradient(outputs, [images, *layer.trainable_weights], outputs)
+
+    call = tf.function(step, input_signature=signature, autograph=False)
+    return lambda: call(images)
+
+
+def _is_able(run):
+    try:
+        run()
+    except (tf.errors.OpError, NotImplementedError):  # no XLA for this device
+        return False
+    return True
