@@ -106,20 +106,27 @@ def _by_kernel(images, upstream, tile, border):
     return _sum_of_products(padded, _padded(upstream, 0, tile * down, tile * across), tile=tile)
 
 
-@compiled
 def _sum_of_products(images, upstream, *, tile):
-    _, matrix, back = tile_transforms(tile)
     rows, across = (side // tile for side in upstream.shape[1:3])
-    columns = [upstream[:, :, place::tile] for place in range(tile)]
-    along_rows = ops.stack([combine(weights, columns) for weights in back.T])
-    bands = [along_rows[:, :, place::tile] for place in range(tile)]
-    gradients = ops.stack([combine(weights, bands) for weights in back.T])
-    gradients = ops.reshape(gradients, ((tile + 2) ** 2, -1, upstream.shape[-1]))
-    pixels = ops.transpose(_transform_input(images, tile, rows, across), (0, 2, 1))
-    product = ops.reshape(ops.matmul(pixels, gradients), ((tile + 2) ** 2, -1))
+    pixels = _transform_input(images, tile=tile, rows=rows, across=across)
+    product = ops.matmul(ops.transpose(pixels, (0, 2, 1)), _transform_upstream(upstream, tile=tile))
+    _, matrix, _ = tile_transforms(tile)
     weights = np.einsum("ai,bj->ijab", matrix, matrix).reshape(9, -1)
-    kernel = ops.matmul(ops.convert_to_tensor(weights, dtype=product.dtype), product)
+    kernel = ops.matmul(
+        ops.convert_to_tensor(weights, dtype=product.dtype), ops.reshape(product, ((tile + 2) ** 2, -1))
+    )
     return ops.reshape(kernel, (3, 3, images.shape[-1], upstream.shape[-1]))
+
+
+@compiled
+def _transform_upstream(upstream, *, tile):
+    """`(batch, tile · rows, tile · across, filters)` → `((tile + 2)², tiles, filters)`: the output's, turned."""
+    _, _, matrix = tile_transforms(tile)
+    columns = [upstream[:, :, place::tile] for place in range(tile)]
+    along_rows = ops.stack([combine(weights, columns) for weights in matrix.T])
+    bands = [along_rows[:, :, place::tile] for place in range(tile)]
+    places = ops.stack([combine(weights, bands) for weights in matrix.T])
+    return ops.reshape(places, ((tile + 2) ** 2, -1, upstream.shape[-1]))
 
 
 def _in_groups(function, images, size):
@@ -140,16 +147,16 @@ def _in_groups(function, images, size):
     return ops.concatenate([outputs, _in_groups(function, images[count * size :], 1)])
 
 
-@compiled
 def _block(images, kernel, bias, *, tile, rows, across, width, relu):
     """Outputs `(batch, tile · rows, width, filters)` of a padded strip."""
-    products = ops.matmul(_transform_input(images, tile, rows, across), kernel)
-    products = ops.reshape(products, (tile + 2, tile + 2, -1, rows, across, kernel.shape[-1]))
-    outputs = _transform_output(products, tile)[:, :, :width] + bias
-    return ops.relu(outputs) if relu else outputs
+    pixels = _transform_input(images, tile=tile, rows=rows, across=across)
+    # Outside of what XLA compiles: the backend's own product is a tenth to a third faster than XLA's.
+    products = ops.matmul(pixels, kernel)
+    return _transform_output(products, bias, tile=tile, rows=rows, across=across, width=width, relu=relu)
 
 
-def _transform_input(images, tile, rows, across):
+@compiled
+def _transform_input(images, *, tile, rows, across):
     """`(batch, tile · rows + 2, tile · across + 2, channels)` → `((tile + 2)², tiles, channels)`.
 
     First along the rows of the images, then along their columns: what is stacked is written down in between, so that
@@ -163,11 +170,13 @@ def _transform_input(images, tile, rows, across):
     return ops.reshape(places, ((tile + 2) ** 2, -1, images.shape[-1]))
 
 
-def _transform_output(products, tile):
-    """`(side, side, batch, rows, across, filters)` → `(batch, tile · rows, tile · across, filters)`."""
+@compiled
+def _transform_output(products, bias, *, tile, rows, across, width, relu):
+    """`((tile + 2)², tiles, filters)` → `(batch, tile · rows, width, filters)`, with bias and ReLU."""
     _, _, matrix = tile_transforms(tile)
-    _, _, _, rows, across, filters = products.shape
-    along_columns = [combine(weights, [products[place] for place in range(tile + 2)]) for weights in matrix]
-    lines = ops.stack(along_columns, axis=3)
-    pixels = ops.stack([combine(weights, [lines[place] for place in range(tile + 2)]) for weights in matrix], axis=4)
-    return ops.reshape(pixels, (-1, tile * rows, tile * across, filters))
+    side, filters = tile + 2, products.shape[-1]
+    places = ops.reshape(products, (side, side, -1, rows, across, filters))
+    lines = ops.stack([combine(weights, [places[place] for place in range(side)]) for weights in matrix], axis=3)
+    pixels = ops.stack([combine(weights, [lines[place] for place in range(side)]) for weights in matrix], axis=4)
+    outputs = ops.reshape(pixels, (-1, tile * rows, tile * across, filters))[:, :, :width] + bias
+    return ops.relu(outputs) if relu else outputs

@@ -27,7 +27,7 @@ def candidates(layer, input_shape):
         tiles = {2: min(height, width) <= 32, 3: min(height, width) <= 16, 4: True}
         found = {f"winograd {tile}": _winograd(tile, None, batch) for tile, is_worth in tiles.items() if is_worth}
         if height >= 48:
-            found["winograd 4 in strips"] = _winograd(4, 4, batch)
+            found["winograd 4 in strips"] = _winograd(4, 4, 1)
         if batch > 1 and height >= 14:
             found["winograd 4 by image"] = _winograd(4, None, 1)
         return found
