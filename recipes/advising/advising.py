@@ -29,7 +29,8 @@ def advise(model: str | Any, data: dict[str, Any] | str | Any = None):
 
     | rule | when |
     |---|---|
-    | `inputs_not_normalized` | 0–255 reaches the first weights: deviation above 10 and mean off 0, or below 0.01 |
+    | `inputs_not_normalized` | what reaches the first weights deviates by more than 10 and is not centred, or by less \
+than 0.01 |
     | `data_does_not_fit` | images of another size, with other channels or classes than the network's |
     | `images_smaller_than_trained` | images below half of the side at which a base's weights were trained |
     | `unfitting_initialisation` | fresh weights: ReLU after ReLU without He's start and normalization; SELU without \
@@ -44,7 +45,7 @@ LeCun's; tanh or sigmoid with He's |
     | `dense_on_map` | Dense on a flattened map of 4×4 and more, with a quarter of all weights, at least 100,000 |
 
     The networks of the catalogue make no mistake. What is free or a choice in them is named where it is there, as the
-    dense blocks of 3×3 in VGG, or the biases before BatchNormalization in Keras' ResNet.
+    wide 3×3 convolutions of VGG, or the biases before BatchNormalization in Keras' ResNet.
 
     Args:
         model: a functional or sequential `keras.Model`, a `Result` or the folder of a saved one, a name of
@@ -64,10 +65,10 @@ LeCun's; tanh or sigmoid with He's |
 
     Example:
         >>> import recipes
-        >>> recipes.advise("resnet50").advices[-1].layers
-        ('conv1_relu',)
-        >>> [advice.rule for advice in recipes.advise("mobilenet_v2")]
-        []
+        >>> recipes.advise("small_resnet")
+        small_resnet (681,714 parameters, 99,533,056 multiply-adds): nothing to change
+        >>> [(advice.rule, advice.kind) for advice in recipes.advise("vgg16")]
+        [('relu_before_max_pool', 'free'), ('missing_bottleneck', 'choice')]
     """
     where = "advise"
     graph = _opened(model, data, where)

@@ -3,7 +3,7 @@
 import math
 
 from recipes.advising.advice import CHOICE, advice
-from recipes.advising.measuring import channels, is_square_convolution, kernels_of, positions, sides
+from recipes.advising.measuring import channels, is_square_convolution, kernels_of, sides
 
 # A stack that saves less than this fraction of its layer is not worth the change.
 LEAST_SAVING = 0.2
@@ -24,7 +24,6 @@ def large_kernel(graph):
     if not found:
         return None
     shown = ", ".join(dict.fromkeys(_stack_words(step) for step in found))
-    numbers = [(_weights(step) - _stacked_weights(step), step) for step in found]
     return advice(
         graph,
         "large_kernel",
@@ -35,7 +34,7 @@ def large_kernel(graph):
         "(-45 %), and there is a non-linearity between them: Simonyan & Zisserman 2014, section 2.3; Szegedy et al. "
         "2015, section 3.1.",
         mend="\n".join(dict.fromkeys(_stack_mend(step) for step in found)),
-        **_saved(graph, numbers),
+        **_saved((step, _stack(step)) for step in found),
     )
 
 
@@ -46,8 +45,8 @@ def missing_bottleneck(graph):
     found = [step for step in graph.steps if _is_large(step) and not _is_reduced(graph, step)]
     if not found:
         return None
-    numbers = [(_weights(step) - _bottleneck_weights(step), step) for step in found]
-    fraction = sum(number for number, _ in numbers) / sum(_weights(step) for step in found)
+    chains = [(step, _bottleneck(step)) for step in found]
+    fraction = 1 - sum(_chain_weights(chain) for _, chain in chains) / sum(map(_weights, found))
     step = max(found, key=_weights)
     inner, filters = _inner_channels(step), step.operation.filters
     side = step.operation.kernel_size[0]
@@ -60,36 +59,60 @@ def missing_bottleneck(graph):
         f"would do with {100 * fraction:.0f} % fewer weights.",
         reason="A k×k kernel costs k² × channels in × channels out: Lin et al. 2013 and Szegedy et al. 2014 (1×1 "
         "reductions), He et al. 2015, section 4.1 (bottleneck units, in all their networks of 50 layers and more).",
-        mend=f"layers.ResidualBottleneck({filters}), or keras.layers.Conv2D({inner}, 1) → Conv2D({inner}, {side}) → "
-        f"Conv2D({filters}, 1), for {step.name}",
-        **_saved(graph, numbers),
+        mend=f"keras.layers.Conv2D({inner}, 1) → Conv2D({inner}, {side}) → Conv2D({filters}, 1), for {step.name}; with "
+        "a shortcut around them: layers.ResidualBottleneck",
+        **_saved(chains),
     )
 
 
-def _saved(graph, numbers):
-    """Savings of `(weights saved, step)`; weights count once for a layer that is called several times."""
-    put = [positions(step) for _, step in numbers]
-    parameters = {id(step.operation): number for number, step in numbers}
-    adds = None if None in put else sum(n * times for (n, _), times in zip(numbers, put, strict=True))
-    return {"parameters": sum(parameters.values()), "multiply_adds": adds}
+def _saved(chains):
+    """What is saved by `(step, chain in its place)`. Weights of a layer that is called several times count once."""
+    chains = list(chains)
+    less = {id(step.operation): _weights(step) - _chain_weights(chain) for step, chain in chains}
+    # A chain has a bias after each of its convolutions.
+    more = {id(step.operation): step.operation.use_bias * sum(out for *_, out in chain[:-1]) for step, chain in chains}
+    adds = [_fewer_adds(step, chain) for step, chain in chains]
+    parameters = sum(less.values()) - sum(more.values())
+    return {"parameters": parameters, "multiply_adds": None if None in adds else sum(adds)}
 
 
 def _weights(step):
     return math.prod(kernels_of(step)[0].shape)
 
 
-def _stacked_weights(step):
-    """Weights of the StackedConv that sees as many pixels."""
-    side, filters = step.operation.kernel_size[0], step.operation.filters
-    inputs = channels(step.inputs[0], step.operation)
-    return 9 * filters * (inputs + ((side - 1) // 2 - 1) * filters)
+def _chain_weights(chain):
+    return sum(side * side * inner * out for side, inner, out in chain)
+
+
+def _fewer_adds(step, chain):
+    """Multiply-adds less by a chain; without padding, the maps within it are larger than the one behind it."""
+    lengths = sides(step.outputs[0], step.operation)
+    if None in lengths:
+        return None
+    adds, margin = _weights(step) * math.prod(lengths), 0
+    for side, inner, out in reversed(chain):
+        adds -= side * side * inner * out * math.prod(length + margin for length in lengths)
+        margin += (side - 1) * (step.operation.padding == "valid")
+    return adds
+
+
+def _stack(step):
+    """`(side, channels in, channels out)` of the convolutions of the StackedConv that sees as many pixels."""
+    inputs, filters = channels(step.inputs[0], step.operation), step.operation.filters
+    return [(3, inputs, filters), *[(3, filters, filters)] * ((step.operation.kernel_size[0] - 1) // 2 - 1)]
+
+
+def _bottleneck(step):
+    """The same of a bottleneck in a convolution's place."""
+    inputs, inner = channels(step.inputs[0], step.operation), _inner_channels(step)
+    return ((1, inputs, inner), (step.operation.kernel_size[0], inner, inner), (1, inner, step.operation.filters))
 
 
 def _stack_fraction(step):
     """The fraction of a convolution's weights that a stack of 3×3 saves; 0 where none can stand in its place."""
     if not is_square_convolution(step, 5) or step.operation.kernel_size[0] % 2 == 0 or _has_stride(step):
         return 0
-    return 1 - _stacked_weights(step) / _weights(step)
+    return 1 - _chain_weights(_stack(step)) / _weights(step)
 
 
 def _stack_words(step):
@@ -132,8 +155,3 @@ def _narrows(step):
 
 def _inner_channels(step):
     return max(1, min(channels(step.inputs[0], step.operation), step.operation.filters) // REDUCTION)
-
-
-def _bottleneck_weights(step):
-    inner, side = _inner_channels(step), step.operation.kernel_size[0]
-    return inner * (channels(step.inputs[0], step.operation) + side * side * inner + step.operation.filters)

@@ -71,9 +71,10 @@ def _flattened_map(graph, step):
 
 
 def _is_flattening(step):
-    (tensor, *_), (result, *_) = step.inputs, step.outputs
-    is_reshaping = type(step.operation).__name__ in ("Flatten", "Reshape")
-    return is_reshaping and len(tensor.shape) == 4 and len(result.shape) == 2 and None not in tensor.shape[1:]
+    if type(step.operation).__name__ not in ("Flatten", "Reshape"):
+        return False
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    return len(before) == 4 and len(after) == 2 and None not in before[1:]
 
 
 def _is_after_convolution(graph, step):

@@ -121,7 +121,7 @@ def _count(step):
 
 
 def _follow_power(graph):
-    """`{id of a step: (power behind its ReLU, factor of it and its ReLU)}` for the second ReLU layer in a row and later.
+    """`{id of a step: (power behind its ReLU, factor of it and its ReLU)}`, from the second ReLU layer in a row on.
 
     The first layer of the network answers for the scale of its inputs, and normalization starts the power anew at 1.
     """

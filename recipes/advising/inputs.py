@@ -10,6 +10,7 @@ from recipes.advising.measuring import NORMALIZATIONS
 IMAGE_LEVEL = (keras.layers.Rescaling, keras.layers.Normalization)
 COUNT = 32  # images that are looked at, at most
 ANY_SIDE = 32  # pixels, where a network takes any size
+MOST_CHANNELS = 4
 # Values are fit to learn from when their deviation is near 1, or when their mean is near 0 as those of VGG's and
 # ResNet's images, which are centred and not scaled.
 LARGEST_DEVIATION = 10
@@ -23,9 +24,9 @@ def inputs_not_normalized(graph):
     What lies between the input and the first weights is run: on images of the data where there are any, on noise of
     0–255 otherwise. An input that a normalization layer takes first is left to it.
     """
-    if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:  # what is no image may hold anything
-        return None
     photos = _photos(graph)
+    if photos is None and not _takes_images(graph):
+        return None
     images = _noise(graph.inputs[0]) if photos is None else photos
     reached = [(step, _mean_and_deviation(value)) for step, value in _first_weights(graph, images)]
     found = [(step, *numbers) for step, numbers in reached if not _is_normalized(*numbers)]
@@ -52,7 +53,7 @@ def inputs_not_normalized(graph):
 
 def _photos(graph):
     """Training images of the data; None where there are none that the network takes."""
-    if graph.data is None or not len(graph.data.train):
+    if graph.data is None or not len(graph.data.train) or len(graph.inputs) != 1:
         return None
     images = graph.data.train.images(0, COUNT)
     expected = graph.inputs[0].shape[1:]
@@ -60,9 +61,16 @@ def _photos(graph):
     return images if fits else None
 
 
+def _takes_images(graph):
+    """Whether the network takes images and nothing else. Features and maps of many channels may be on any scale."""
+    shape = graph.inputs[0].shape
+    return len(graph.inputs) == 1 and len(shape) == 4 and (shape[-1] or 0) <= MOST_CHANNELS
+
+
 def _noise(tensor):
     """Images of every brightness."""
-    shape = [side or ANY_SIDE for side in tensor.shape[1:]]
+    height, width, channels = tensor.shape[1:]
+    shape = height or ANY_SIDE, width or ANY_SIDE, channels or 3
     return np.random.default_rng(0).integers(0, 256, (2, *shape)).astype("float32")
 
 

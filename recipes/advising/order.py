@@ -17,6 +17,11 @@ from recipes.advising.measuring import (
 
 WITH_BIAS = (*CONVOLUTIONS, *TRANSPOSED, *SEPARABLE, *DEPTHWISE, keras.layers.Dense)
 POOLINGS = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
+GLOBAL_POOLINGS = (
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
+)
 PADDINGS = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
 # Activations that never fall and leave 0 at 0, so that they may change places with a maximum and with padding by 0.
 RISING = ("relu", "relu6", "leaky_relu", "elu", "selu")
@@ -75,8 +80,12 @@ def _is_cancelled(graph, step):
     if not isinstance(operation, WITH_BIAS) or not operation.use_bias or not kernels_of(step):
         return False
     follower = graph.follower(step)
-    is_normalized = follower is not None and isinstance(follower.operation, keras.layers.BatchNormalization)
-    if not is_normalized or activation_of(step) != "linear" or graph.calls(operation) > 1:
+    if follower is None or not isinstance(follower.operation, keras.layers.BatchNormalization):
+        return False
+    # One that is frozen adds the same constants always: then a bias that trains does something.
+    is_frozen = operation.trainable and not follower.operation.trainable
+    is_shared = graph.calls(operation) > 1 or graph.calls(follower.operation) > 1
+    if is_frozen or is_shared or activation_of(step) != "linear":
         return False
     rank = len(step.outputs[0].shape)
     is_first = getattr(operation, "data_format", None) == "channels_first"
@@ -90,10 +99,11 @@ def _pooling_after(graph, step):
     follower = graph.follower(step)
     if follower is not None and isinstance(follower.operation, PADDINGS):
         follower = graph.follower(follower)
-    if follower is None or not isinstance(follower.operation, POOLINGS):
-        return None
+    if follower is None or isinstance(follower.operation, GLOBAL_POOLINGS):
+        return follower
     # With a stride of 1 as many values come out as went in.
-    return follower if any(stride > 1 for stride in follower.operation.strides) else None
+    is_pooling = isinstance(follower.operation, POOLINGS)
+    return follower if is_pooling and any(stride > 1 for stride in follower.operation.strides) else None
 
 
 def _keeps_order(operation):
