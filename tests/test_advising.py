@@ -2,6 +2,7 @@
 mistake.
 """
 
+import dataclasses
 import gc
 import json
 import math
@@ -523,6 +524,12 @@ def test_l2_within_wrapped_optimizers_is_seen():
         assert "penalty_in_adaptive_optimizer" in rules(penalized(optimizer))
 
 
+def test_the_optimizer_of_a_result_is_that_of_its_report(classifier):
+    model = images(conv(4, kernel_regularizer="l2"))
+    assert classifier.report.settings["optimizer"] == "adamw"
+    assert "penalty_in_adaptive_optimizer" in rules(dataclasses.replace(classifier, model=model))
+
+
 def test_l2_elsewhere():
     assert "penalty_in_adaptive_optimizer" not in rules(penalized("sgd"))
     assert "penalty_in_adaptive_optimizer" not in rules(penalized("adam", keras.regularizers.L1(1e-4)))
@@ -575,6 +582,8 @@ def test_shared_layers_are_named_and_counted_once():
     assert found.layers == ("shared",)
     assert found.saving["parameters"] == 7 * 64
     assert found.saving["multiply_adds"] == 2 * 7 * 64 * 256
+    twice = kit.StackedConv(8, 5)
+    assert recipes.advise(Model(image, twice(twice(image)))).multiply_adds == 2 * 2 * 9 * 64 * 256
 
 
 def test_images_of_any_size_and_channels_first():
@@ -587,9 +596,10 @@ def test_images_of_any_size_and_channels_first():
 
 
 def test_several_inputs_and_outputs():
-    left, right = Input((8, 8, 3)), Input((4,))
+    left, right = Input((8, 8, 3), name="b"), Input((4,), name="a")
     x = K.Concatenate()([K.Flatten()(K.Conv2D(2, 3)(K.Rescaling(1 / 255)(left))), right])
     assert rules(Model([left, right], [K.Dense(2)(x), x])) == set()
+    assert rules(Model({"b": left, "a": right}, {"out": K.Dense(2)(x)})) == set()
 
 
 def test_the_model_stays_as_it_is(photo_data):

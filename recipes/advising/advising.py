@@ -27,22 +27,25 @@ def advise(model: str | Any, data: dict[str, Any] | str | Any = None):
     2. Read its graph, blocks and nested models unfolded; nothing is trained, and the model stays as it is.
     3. Ask each rule, which names all layers that it is about at once.
 
-    | rule | when |
-    |---|---|
-    | `inputs_not_normalized` | what reaches the first weights deviates by more than 10 and is not centred, or by less \
-than 0.01 |
-    | `data_does_not_fit` | images of another size, with other channels or classes than the network's |
-    | `images_smaller_than_trained` | images below half of the side at which a base's weights were trained |
-    | `unfitting_initialisation` | fresh weights: ReLU after ReLU without He's start and normalization; SELU without \
-LeCun's; tanh or sigmoid with He's |
-    | `saturating_activation` | sigmoid or tanh between hidden layers; gates and outputs may |
-    | `penalty_in_adaptive_optimizer` | L2 in a model compiled with Adam and its like |
-    | `checkerboard` | a transposed convolution whose kernel is no multiple of its stride |
-    | `bias_before_normalization` | a bias right before BatchNormalization |
-    | `relu_before_max_pool` | an activation of which the next max-pooling throws most away |
-    | `large_kernel` | 5×5 and more, stride 1, where a stack of 3×3 saves a fifth or more |
-    | `missing_bottleneck` | 3×3 and more, stride 1, with the weights of 256 to 256 channels or more, no 1×1 before |
-    | `dense_on_map` | Dense on a flattened map of 4×4 and more, with a quarter of all weights, at least 100,000 |
+    The rules, mistakes first:
+
+    - `inputs_not_normalized`: what reaches the first weights deviates by more than 10 and is not centred, or by less
+      than 0.01.
+    - `data_does_not_fit`: images of another size, with other channels or classes than the network's.
+    - `unfitting_initialisation`: fresh weights under SELU that are not LeCun's, under tanh and sigmoid that are He's;
+      ReLU after ReLU without normalization, where the start makes the signal fade or grow (free while it is less than
+      a hundredfold).
+    - `saturating_activation`: sigmoid or tanh between hidden layers; gates and outputs may be.
+    - `penalty_in_adaptive_optimizer`: L2 in a model that Adam or its like trains.
+    - `checkerboard`: a transposed convolution with a kernel that is no multiple of its stride.
+    - `bias_before_normalization` (free): a bias right before BatchNormalization.
+    - `relu_before_max_pool` (free): an activation of which the next max-pooling throws most away.
+    - `large_kernel` (choice): 5×5 and more, stride 1, where a stack of 3×3 saves a fifth or more.
+    - `missing_bottleneck` (choice): 3×3 and more, stride 1, with the weights of 256 to 256 channels or more and no 1×1
+      that reduces channels before.
+    - `dense_on_map` (choice): Dense on a flattened map of 4×4 and more, with a quarter of all weights and at least
+      100,000.
+    - `images_smaller_than_trained` (choice): images below half of the side at which a base's weights were trained.
 
     The networks of the catalogue make no mistake. What is free or a choice in them is named where it is there, as the
     wide 3×3 convolutions of VGG, or the biases before BatchNormalization in Keras' ResNet.

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from recipes.advising.measuring import activation_of, multiply_adds, size
-from recipes.bases.flattening import Flattening
+from recipes.bases.flattening import Flattening, references
 from recipes.checks import complaint
 
 
@@ -148,4 +148,7 @@ def _inputs(model, where):
     if not model.built or not getattr(model, "inputs", None):
         rule, mend = "the model must be built", "Put a keras.Input of the images' shape in front."
         raise ValueError(complaint(where, rule, f"the model {model.name!r}, which has no inputs yet", mend))
-    return model.inputs
+    if isinstance(model, keras.Sequential):
+        return model.inputs
+    # In the order of the description, which `model.inputs` need not have where inputs come as a dictionary.
+    return [model.get_layer(name).output for name, _, _ in references(model.get_config()["input_layers"])]
