@@ -403,6 +403,17 @@ def test_pixels_that_are_normalized(first, photo_data):
     assert "inputs_not_normalized" not in rules(on_pixels(*first()), photo_data)
 
 
+def test_dark_images_are_no_mistake_of_the_network():
+    centred = [Input((16, 16, 1)), K.Rescaling(1.0, offset=-127.5), conv(4), K.GlobalAveragePooling2D()]
+    assert rules(Sequential([*centred, K.Dense(10, activation="softmax")]), "digits") == set()
+
+
+def test_models_of_other_things_than_images_are_left_alone(photo_data):
+    vectors = Sequential([Input((10,)), K.Dense(3)])
+    maps = Sequential([Input((8, 8, 512)), conv(3, 1)])
+    assert rules(vectors) == rules(maps) == rules(vectors, photo_data) == set()
+
+
 def test_normalization_that_saw_no_data_and_scaling_twice(photo_data):
     assert "inputs_not_normalized" in rules(on_pixels(K.Normalization(mean=0.0, variance=1.0)))
     found = the("inputs_not_normalized", on_pixels(K.Rescaling(1 / 255), K.Rescaling(1 / 255)), photo_data)
@@ -414,8 +425,6 @@ def test_a_network_of_keras_applications_wants_its_preprocessing():
         keras.applications.MobileNet(alpha=0.25, weights=None, input_shape=(32, 32, 3))
     )
     assert "inputs_not_normalized" not in rules("mobilenet_025")
-    vectors = Sequential([Input((10,)), K.Dense(3)])
-    assert rules(vectors) == set()
 
 
 # Initialisation.

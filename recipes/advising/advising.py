@@ -54,9 +54,8 @@ def advise(model: str | Any, data: dict[str, Any] | str | Any = None):
         model: a functional or sequential `keras.Model`, a `Result` or the folder of a saved one, a name of
             `recipes.list_bases` (built as `finetune` would, with random weights), or the path of a `.keras` file,
             of which no optimizer is read.
-        data: None, `Data`, or any source that `recipes.load_data` takes: the images that the network is meant for. With
-            them, the first weights' inputs are measured on training images, 32 at most, and size, channels and classes
-            are compared. Without, images are taken to be RGB 0–255.
+        data: None, `Data`, or any source that `recipes.load_data` takes: the images that the network is meant for.
+            Size, channels and classes are compared, and what reaches the first weights is measured on 32 of them.
 
     Returns:
         `Advices`, which prints as a list and is empty where there is nothing to change.

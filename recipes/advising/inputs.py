@@ -21,27 +21,28 @@ LEAST_DEVIATION = 0.01
 def inputs_not_normalized(graph):
     """Images of 0–255 that reach a layer with weights neither centred nor scaled, or scaled away to nearly nothing.
 
-    What lies between the input and the first weights is run: on images of the data where there are any, on noise of
-    0–255 otherwise. An input that a normalization layer takes first is left to it.
+    What lies between the input and the first weights is run on noise of 0–255, and that decides: photos that are dark
+    or bright by nature are off the mean of others. Where there is data, its numbers are told. An input that a
+    normalization layer takes first is left to it.
     """
-    photos = _photos(graph)
-    if photos is None and not _takes_images(graph):
+    if not _takes_images(graph):
         return None
-    images = _noise(graph.inputs[0]) if photos is None else photos
-    reached = [(step, _mean_and_deviation(value)) for step, value in _first_weights(graph, images)]
-    found = [(step, *numbers) for step, numbers in reached if not _is_normalized(*numbers)]
+    noise = _first_weights(graph, _noise(graph.inputs[0]))
+    found = {step: numbers for step, numbers in noise.items() if not _is_normalized(*numbers)}
     if not found:
         return None
-    _, mean, deviation = found[0]
-    looked = "noise of 0–255" if photos is None else f"{len(images)} images of the data"
-    is_large = deviation > LARGEST_DEVIATION
+    photos = _photos(graph)
+    shown = found if photos is None else _first_weights(graph, photos)
+    mean, deviation = shown[next(iter(found))]
+    looked = "noise of 0–255" if photos is None else f"{len(photos)} images of the data"
+    is_large = next(iter(found.values()))[1] > LARGEST_DEVIATION
     mend = "keras.layers.Rescaling(1 / 127.5, offset=-1) behind the input"
     mend += ", or, for a network of keras.applications, what its preprocess_input does: recipes.finetune puts it in"
     return advice(
         graph,
         "inputs_not_normalized",
         MISTAKE,
-        [step for step, _, _ in found],
+        found,
         what=f"On {looked}, the first weights take in values of mean {mean:.3g} and deviation {deviation:.3g}"
         + ("." if is_large else ": the images are scaled down more than once."),
         reason="Models take RGB 0–255 here and hold their preprocessing. Inputs with a mean far from 0 push all "
@@ -51,20 +52,20 @@ def inputs_not_normalized(graph):
     )
 
 
+def _takes_images(graph):
+    """Whether the network takes images and nothing else. Maps of many channels may be on any scale."""
+    shape = graph.inputs[0].shape
+    return len(graph.inputs) == 1 and len(shape) == 4 and (shape[-1] or 0) <= MOST_CHANNELS
+
+
 def _photos(graph):
     """Training images of the data; None where there are none that the network takes."""
-    if graph.data is None or not len(graph.data.train) or len(graph.inputs) != 1:
+    if graph.data is None or not len(graph.data.train):
         return None
     images = graph.data.train.images(0, COUNT)
     expected = graph.inputs[0].shape[1:]
     fits = all(side in (None, given) for side, given in zip(expected, images.shape[1:], strict=True))
     return images if fits else None
-
-
-def _takes_images(graph):
-    """Whether the network takes images and nothing else. Features and maps of many channels may be on any scale."""
-    shape = graph.inputs[0].shape
-    return len(graph.inputs) == 1 and len(shape) == 4 and (shape[-1] or 0) <= MOST_CHANNELS
 
 
 def _noise(tensor):
@@ -74,11 +75,6 @@ def _noise(tensor):
     return np.random.default_rng(0).integers(0, 256, (2, *shape)).astype("float32")
 
 
-def _mean_and_deviation(value):
-    value = keras.ops.convert_to_numpy(value).astype("float64")
-    return value.mean(), value.std()
-
-
 def _is_normalized(mean, deviation):
     if deviation < LEAST_DEVIATION:
         return False
@@ -86,16 +82,18 @@ def _is_normalized(mean, deviation):
 
 
 def _first_weights(graph, images):
-    """`(step, its input)` for each step with weights that images reach before any other."""
-    values = {id(graph.inputs[0]): keras.ops.convert_to_tensor(images, graph.inputs[0].dtype)}
+    """`{step: (mean, deviation) of what it takes in}` for each step with weights that images reach before any other."""
+    values, reached = {id(graph.inputs[0]): keras.ops.convert_to_tensor(images, graph.inputs[0].dtype)}, {}
     for step in graph.steps:
         if not all(id(tensor) in values for tensor in step.inputs) or isinstance(step.operation, NORMALIZATIONS):
             continue
         if getattr(step.operation, "weights", None) and not isinstance(step.operation, IMAGE_LEVEL):
-            yield step, values[id(step.inputs[0])]
+            taken = keras.ops.convert_to_numpy(values[id(step.inputs[0])]).astype("float64")
+            reached[step] = taken.mean(), taken.std()
             continue
         outputs = keras.tree.flatten(_compute(step, values))
         values.update((id(tensor), value) for tensor, value in zip(step.outputs, outputs, strict=True))
+    return reached
 
 
 def _compute(step, values):
