@@ -470,8 +470,9 @@ def test_the_fading_is_what_a_signal_does():
         lambda: plain(1, "glorot_uniform"),
         lambda: plain(9, "lecun_normal", "selu"),
         lambda: plain(3, "glorot_uniform", "tanh"),
+        lambda: plain(1, "he_normal", "sigmoid"),
     ],
-    ids=["he", "he uniform", "normalized", "one layer", "selu", "tanh"],
+    ids=["he", "he uniform", "normalized", "one layer", "selu", "tanh", "output"],
 )
 def test_initialisation_that_fits(model):
     assert "unfitting_initialisation" not in rules(model())

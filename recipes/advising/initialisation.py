@@ -7,6 +7,7 @@ import numpy as np
 
 from recipes.advising.advice import FREE, MISTAKE, advice
 from recipes.advising.measuring import CONVOLUTIONS, NORMALIZATIONS, activation_of, kernels_of
+from recipes.advising.saturation import SATURATING, is_inside
 
 # A ReLU hands on half of the power; the smooth ones near enough to half.
 RELUS = ("relu", "relu6", "leaky_relu", "prelu", "elu", "gelu", "silu")
@@ -66,8 +67,9 @@ def _unfit_words(graph, steps):
 
 def _mend(graph, step):
     activation = _activation(graph, step)
-    start = {"selu": "lecun_normal", "tanh": "glorot_uniform", "sigmoid": "glorot_uniform"}.get(activation, "he_normal")
-    return f'kernel_initializer="{start}" before {activation}'
+    if activation in SATURATING:
+        return f'kernel_initializer="glorot_uniform" before {activation}, if that is to stay'
+    return f'kernel_initializer="{"lecun_normal" if activation == "selu" else "he_normal"}" before {activation}'
 
 
 def _activation(graph, step):
@@ -81,7 +83,10 @@ def _is_unfit(graph, step):
     activation, start = _activation(graph, step), step.operation.kernel_initializer
     if activation == "selu":
         return not _is_like(start, LECUN, scale=1.0)
-    return activation in ("tanh", "sigmoid") and _is_like(start, HE, scale=2.0)
+    if activation not in SATURATING or not _is_like(start, HE, scale=2.0):
+        return False
+    # An output or a gate may start steep.
+    return is_inside(graph, step if activation_of(step) == activation else graph.follower(step))
 
 
 def _is_like(start, kinds, scale):

@@ -13,7 +13,7 @@ def saturating_activation(graph):
     whose values another tensor is multiplied by (highway and squeeze-and-excitation units, attention, gated units), are
     in their place.
     """
-    found = [step for step in graph.steps if activation_of(step) in SATURATING and _is_inside(graph, step)]
+    found = [step for step in graph.steps if activation_of(step) in SATURATING and is_inside(graph, step)]
     if not found:
         return None
     names = " and ".join(dict.fromkeys(activation_of(step) for step in found))
@@ -30,7 +30,7 @@ def saturating_activation(graph):
     )
 
 
-def _is_inside(graph, step):
+def is_inside(graph, step):
     """Whether what a step gives reaches a layer with weights before any gate."""
     waiting, seen = list(step.outputs), set()
     while waiting:
