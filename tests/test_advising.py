@@ -510,6 +510,17 @@ def test_how_trained_weights_started_does_not_matter():
     assert "unfitting_initialisation" not in rules(bare)
 
 
+def test_a_fresh_head_on_a_trained_plain_network_starts_well():
+    keras.utils.set_random_seed(0)
+    model = plain(9, "glorot_uniform")
+    for layer in model.layers[1:]:
+        kernel, bias = layer.get_weights()
+        layer.set_weights([2 * kernel, bias + 0.1])
+    for layer in (K.GlobalAveragePooling2D(), K.Dense(64, activation="relu"), K.Dense(3, activation="softmax")):
+        model.add(layer)
+    assert "unfitting_initialisation" not in rules(model)
+
+
 # L2.
 
 

@@ -28,7 +28,7 @@ def unfitting_initialisation(graph):
     """
     fresh = [step for step in graph.steps if isinstance(step.operation, WITH_KERNEL) and _is_fresh(step)]
     unfit = [step for step in fresh if _is_unfit(graph, step)]
-    followed = _follow_power(graph)
+    followed = _follow_power(graph, fresh)
     suspects = [step for step in fresh if id(step) in followed and not FITTING[0] < followed[id(step)][1] < FITTING[1]]
     powers = [followed[id(step)][0] for step in suspects]
     ends = min(powers, default=1.0), max(powers, default=1.0)
@@ -125,16 +125,17 @@ def _count(step):
     return math.prod(kernels_of(step)[0].shape)
 
 
-def _follow_power(graph):
+def _follow_power(graph, fresh):
     """`{id of a step: (power behind its ReLU, factor of it and its ReLU)}`, from the second ReLU layer in a row on.
 
-    The first layer of the network answers for the scale of its inputs, and normalization starts the power anew at 1.
+    The first layer of the network answers for the scale of its inputs. Normalization and trained weights start the
+    power anew at 1.
     """
-    followed, powers = {}, {}
+    followed, powers, is_fresh = {}, {}, set(fresh)
     for step in graph.steps:
         known = [powers[id(tensor)] for tensor in step.inputs if id(tensor) in powers]
         power, count = max(known, default=(None, 0))
-        if isinstance(step.operation, NORMALIZATIONS):
+        if isinstance(step.operation, NORMALIZATIONS) or (kernels_of(step) and step not in is_fresh):
             power, count = 1.0, 0
         elif isinstance(step.operation, WITH_KERNEL):
             is_halved = _activation(graph, step) in RELUS
