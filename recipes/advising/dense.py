@@ -19,8 +19,8 @@ def dense_on_map(graph):
     found = [(step, flattening) for step in graph.steps if (flattening := _flattened_map(graph, step)) is not None]
     if not found:
         return None
-    kept = {id(step.operation): _weights(step) - _pooled_weights(step, flat) for step, flat in found}
-    saved = sum(kept.values())
+    less = {id(step.operation): _weights(step) - _pooled_weights(step, flat) for step, flat in found}
+    saved = sum(less.values())
     step, flattening = found[0]
     shape = "×".join(map(str, flattening.inputs[0].shape[1:]))
     return advice(
@@ -35,7 +35,7 @@ def dense_on_map(graph):
         "image something is, is lost.",
         mend="keras.layers.GlobalAveragePooling2D() in place of keras.layers.Flatten()",
         parameters=saved,
-        multiply_adds=sum(kept[id(step.operation)] for step, _ in found),
+        multiply_adds=sum(less[id(step.operation)] for step, _ in found),
     )
 
 

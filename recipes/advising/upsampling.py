@@ -16,7 +16,8 @@ def checkerboard(graph):
     worst = max(found, key=_unevenness)
     operation = worst.operation
     ratio = _unevenness(worst)
-    seen = "some pixels get no input at all" if math.isinf(ratio) else f"some pixels get {ratio:g} times as many inputs"
+    more = f"{ratio:g} times as many inputs as others"
+    seen = f"some pixels get {'no input at all' if math.isinf(ratio) else more}"
     multiples = tuple(
         -(-side // step) * step for side, step in zip(operation.kernel_size, operation.strides, strict=True)
     )
@@ -25,7 +26,7 @@ def checkerboard(graph):
         "checkerboard",
         MISTAKE,
         found,
-        what=f"A kernel of {_by(operation.kernel_size)} with stride {_by(operation.strides)}: {seen} as others.",
+        what=f"A kernel of {_by(operation.kernel_size)} with stride {_by(operation.strides)}: {seen}.",
         reason="Kernels overlap unevenly unless their sides are multiples of the stride, and the pattern shows in the "
         "image: Odena et al. 2016. A multiple makes the overlap even, but each pixel of a stride still has weights of "
         "its own, which random weights start uneven; enlarging first makes all pixels alike.",
