@@ -3,6 +3,8 @@
 import importlib
 
 _ROOMS = {
+    "Advice": "advising.advice",
+    "Advices": "advising.advice",
     "Caches": "caching",
     "Data": "values",
     "LayerwiseOptimizer": "training.layerwise",
@@ -13,6 +15,7 @@ _ROOMS = {
     "Split": "values",
     "Stage": "values",
     "Trial": "values",
+    "advise": "advising.advising",
     "cache": "caching",
     "evaluate": "evaluation",
     "export": "serving.exporting",

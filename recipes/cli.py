@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "recipes.prediction",
     "export": "recipes.serving.exporting",
     "serve": "recipes.serving.server",
+    "advise": "recipes.advising.advising",
     "cache": "recipes.caching",
 }
 _EPILOG = """\

@@ -34,6 +34,7 @@ ROOM_MAY_IMPORT = {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
         "finetuning",
     },
+    "advising": {"checks", "files", "values", "data", "bases", "saving", "reporting"},
     "cli": {"checks"},
     "__main__": {"cli"},
     "__init__": set(),

@@ -1,0 +1,1 @@
+"""What the craft would change about a network, with the reason and the saving."""
