@@ -15,6 +15,7 @@ _ROOMS = {
     "Split": "values",
     "Stage": "values",
     "Trial": "values",
+    "accelerate": "acceleration.accelerating",
     "advise": "advising.advising",
     "cache": "caching",
     "evaluate": "evaluation",

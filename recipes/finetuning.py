@@ -53,6 +53,7 @@ def finetune(
     views: int | None = None,
     refresh_views: int | None = None,
     memory_budget: int = 2**30,
+    accelerate: bool = False,
     on_nan: str = "stop",
     out: str | os.PathLike | None = None,
     resume: str = "auto",
@@ -107,6 +108,9 @@ def finetune(
             kept.
         refresh_views: epochs after which the views are drawn anew; None keeps them for the stage.
         memory_budget: bytes up to which outputs of the frozen part are held in memory, rather than mapped from disk.
+        accelerate: whether each convolution trains, and runs in what is frozen, by the algorithm that is fastest for
+            it on this machine, as `recipes.accelerate` finds it. The network that comes out is a plain one, the same up
+            to rounding; in that algorithms differ, so a machine that chooses otherwise ends with other last digits.
         on_nan: what to do when the loss or a gradient is not finite any more: `"stop"`, or `"retry"` once in a
             stage, from a checkpoint before, at a tenth of the rates. Which that is depends on time, unless
             `checkpoint_steps` is set; so a run that was killed may then end otherwise.
@@ -193,7 +197,7 @@ def finetune(
             "curves": journal.curves,
             "settings": settings,
             "seconds": clock.laps,
-            "is_repeatable": is_deterministic(),
+            "is_repeatable": is_deterministic() and not accelerate,
         }
         result = dataclasses.replace(result, report=dataclasses.replace(result.report, **extras))
         if folder is not None:

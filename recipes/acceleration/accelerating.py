@@ -71,9 +71,10 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     images = sample_photos(max(batch_size, _COMPARED), size, model.input_shape[-1])
     expected = model.predict(images, batch_size=batch_size, verbose=0)
     timings = Timings()
-    faster = _with_fastest(simple, batch_size, timings)
+    shapes = {layer.name: (batch_size, *layer.input.shape[1:]) for layer in flat.layers if _is_one(layer)}
+    faster = _with_fastest(simple, shapes, timings)
     if faster is not simple and not _agree(faster, images, expected, batch_size):
-        faster = _with_fastest(simple, batch_size, timings, _EXACT)
+        faster = _with_fastest(simple, shapes, timings, _EXACT)
     options = [option for option in (faster, simple) if _agree(option, images, expected, batch_size)]
     if not options:
         warnings.warn(
@@ -123,20 +124,24 @@ def _flat(model, size):
     return flat
 
 
-def _with_fastest(model, batch_size, timings, names=None):
+def _is_one(layer):
+    """Whether a layer is a convolution, called once."""
+    return isinstance(layer, keras.layers.Conv2D) and isinstance(layer.output, keras.KerasTensor)
+
+
+def _with_fastest(model, shapes, timings, names=None):
     """The model with the fastest algorithm for each convolution; itself where that is direct everywhere."""
     wiring = Wiring(model)
     replaced, fused = {}, set()
     for name, layer in wiring.operations.items():
-        if wiring.calls.get(name) != 1 or not isinstance(layer, keras.layers.Conv2D):
+        if name not in shapes or wiring.calls[name] != 1:
             continue
         following = wiring.next_alone(name)
         is_fused = layer.activation is keras.activations.linear and following is not None and is_relu(following)
-        shape = (batch_size, *layer.input.shape[1:])
-        choice = fastest(layer, shape, timings, names=names)
+        choice = fastest(layer, shapes[name], timings, names=names)
         if choice is not None:
             change = {"activation": "relu"} if is_fused else {}
-            replaced[name] = for_serving(layer, *choice, shape, **change)
+            replaced[name] = for_serving(layer, *choice, shapes[name], **change)
             fused |= {following.name} if is_fused else set()
     return wiring.rewired(replaced=replaced, passed=fused) if replaced else model
 

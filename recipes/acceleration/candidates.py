@@ -58,3 +58,17 @@ def for_serving(layer, kind, arguments, input_shape, **changes):
     other.build(input_shape)
     other.set_weights(layer.get_weights())
     return other.transformed(input_shape) if kind is layers.FFTConv2D else other.transformed()
+
+
+def convolver(layer, kind, arguments, input_shape):
+    """What `folded` computes `layer` by: see its `algorithms`."""
+    bare = made(layer, kind, arguments, use_bias=False, activation=None)
+
+    def prepare(kernel, is_fixed):
+        if not is_fixed:
+            return lambda images: bare.convolution_op(images, kernel)
+        bare.build(input_shape)
+        bare.set_weights([keras.ops.convert_to_numpy(kernel)])
+        return bare.transformed(input_shape) if kind is layers.FFTConv2D else bare.transformed()
+
+    return prepare

@@ -6,7 +6,9 @@ import statistics
 import keras
 import tensorflow as tf
 
-from recipes.acceleration.candidates import candidates, for_serving, made
+from recipes.acceleration.candidates import candidates, convolver, for_serving, made
+from recipes.acceleration.timings import Timings
+from recipes.bases.rewiring import Wiring
 from recipes.timing import alternating
 
 DIRECT = "direct"
@@ -36,6 +38,27 @@ def fastest(layer, input_shape, timings, *, is_trained=False, names=None):
     best = min(options, key=lambda name: seconds[name] or float("inf"))
     is_faster = seconds[best] is not None and seconds[best] * _LEAST_GAIN < seconds[DIRECT]
     return options[best] if is_faster else None
+
+
+def fastest_algorithms(model, batch_size, *, is_trained=False):
+    """`{name: function}` of the convolutions of a flat functional model that another algorithm computes faster here.
+
+    Args:
+        model: whose layers are called in no other graph.
+        batch_size: images at a time.
+        is_trained: whether it trains.
+
+    Returns:
+        What `recipes.bases.folded` takes as `algorithms`.
+    """
+    wiring, timings, algorithms = Wiring(model), Timings(), {}
+    for name, layer in wiring.operations.items():
+        if isinstance(layer, keras.layers.Conv2D) and wiring.calls[name] == 1 and None not in layer.input.shape[1:]:
+            shape = (batch_size, *layer.input.shape[1:])
+            choice = fastest(layer, shape, timings, is_trained=is_trained)
+            if choice is not None:
+                algorithms[name] = convolver(layer, *choice, shape)
+    return algorithms
 
 
 def _described(layer, input_shape, is_trained):

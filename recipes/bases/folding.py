@@ -1,5 +1,7 @@
 """BatchNormalization that does not train made part of the convolution before it, which may."""
 
+import functools
+
 import keras
 
 from recipes.bases.rewiring import Wiring
@@ -7,7 +9,7 @@ from recipes.bases.rewiring import Wiring
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-def folded(model, is_trained=False):
+def folded(model, is_trained=False, algorithms=None):
     """A function that gives what `model(images)` gives, up to rounding, in fewer operations.
 
     Where a BatchNormalization follows a convolution, the convolution's kernel is multiplied by the factors per channel
@@ -17,6 +19,8 @@ def folded(model, is_trained=False):
         model: flat functional model with one input and one output.
         is_trained: whether the function also runs in training. Then only BatchNormalization that is frozen now is
             folded; the convolutions' weights are read at every call, and gradients reach them through the product.
+        algorithms: `{name of a convolution: function}` for those that are computed otherwise: each takes a kernel, and
+            whether it stays, and returns a function of images to their convolution by it.
 
     Returns:
         function of a tensor `(batch, …)` of any type and, optionally, `training`.
@@ -24,11 +28,14 @@ def folded(model, is_trained=False):
     wiring = Wiring(model)
     folds = find_folds(wiring, is_trained)
     absorbed = {normalization.name for normalization in folds.values()}
-    pairs = {name: _pair(wiring.operations[name], normalization, is_trained) for name, normalization in folds.items()}
+    replaced = {
+        name: _computed(wiring.operations[name], folds.get(name), is_trained, (algorithms or {}).get(name))
+        for name in {*folds, *(algorithms or {})}
+    }
 
     def compute(images, training):
         images = keras.ops.cast(images, model.input.dtype)
-        return wiring.follow(images, replaced=pairs, passed=absorbed, training=training)
+        return wiring.follow(images, replaced=replaced, passed=absorbed, training=training)
 
     # Within the call of one layer, `training` reaches what is nested in others, and the losses of all calls count.
     whole = _Whole(compute, [operation for operation in model.operations if isinstance(operation, keras.layers.Layer)])
@@ -78,34 +85,52 @@ def _is_plain(convolution, normalization):
     return is_last and is_exact and is_bare and convolution.activation is keras.activations.linear
 
 
-def _pair(convolution, normalization, is_trained):
-    """A function of images to what both layers make of them."""
+def _computed(convolution, normalization, is_trained, algorithm):
+    """A function of images to what a convolution, and the normalization after it, make of them."""
+
+    def product():
+        """(kernel, what is added at the end or None)."""
+        if normalization is None:
+            return convolution.kernel, convolution.bias
+        factors, offsets = _factors_and_offsets(normalization)
+        shift = offsets if convolution.bias is None else offsets + convolution.bias * factors
+        return convolution.kernel * _by_kernel(convolution, factors), shift
+
+    def made():
+        kernel, shift = product()
+        return algorithm(kernel, not is_trained) if algorithm else _directly(convolution, kernel), shift
+
+    fixed = None if is_trained else made()
+
+    def run(images):
+        convolve, shift = fixed or made()
+        outputs = convolve(keras.ops.cast(images, convolution.compute_dtype))
+        outputs = outputs if shift is None else keras.ops.add(outputs, shift)
+        return convolution.activation(outputs)
+
+    return run
+
+
+def _factors_and_offsets(normalization):
     factors = keras.ops.rsqrt(normalization.moving_variance + normalization.epsilon)
     if normalization.gamma is not None:
         factors = factors * normalization.gamma
     offsets = -normalization.moving_mean * factors
-    if normalization.beta is not None:
-        offsets = offsets + normalization.beta
+    return factors, offsets if normalization.beta is None else offsets + normalization.beta
+
+
+def _by_kernel(convolution, factors):
     is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
-    convolve = keras.ops.depthwise_conv if is_depthwise else keras.ops.conv
-    by_kernel = keras.ops.reshape(factors, (1, 1, -1, convolution.depth_multiplier) if is_depthwise else (1, 1, 1, -1))
+    return keras.ops.reshape(factors, (1, 1, -1, convolution.depth_multiplier) if is_depthwise else (1, 1, 1, -1))
 
-    def product():
-        shift = offsets if convolution.bias is None else offsets + convolution.bias * factors
-        return convolution.kernel * by_kernel, shift
 
-    fixed = None if is_trained else product()
-
-    def run(images):
-        kernel, shift = fixed or product()
-        outputs = convolve(
-            keras.ops.cast(images, convolution.compute_dtype),
-            kernel,
-            strides=convolution.strides,
-            padding=convolution.padding,
-            data_format="channels_last",
-            dilation_rate=convolution.dilation_rate,
-        )
-        return keras.ops.add(outputs, shift)
-
-    return run
+def _directly(convolution, kernel):
+    is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
+    return functools.partial(
+        keras.ops.depthwise_conv if is_depthwise else keras.ops.conv,
+        kernel=kernel,
+        strides=convolution.strides,
+        padding=convolution.padding,
+        data_format="channels_last",
+        dilation_rate=convolution.dilation_rate,
+    )

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.acceleration.choosing import fastest_algorithms
 from recipes.bases import cut_tensor, folded, multiply_adds, split_at
 from recipes.data import decoding
 from recipes.data.batches import change_each, compiled, gather, ordered_rows, predict_split, replicas_of, traced
@@ -51,6 +52,7 @@ class Prefix:
     Args:
         network: Network whose layers are marked `trainable` as the stage wants them.
         quiet: names of frozen layers, in which dropout drops nothing.
+        is_accelerated: whether convolutions run by the algorithm that is fastest on this machine.
 
     Attributes:
         rest: the model that trains, from the outputs of the frozen part to the probabilities; None where nothing can be
@@ -59,9 +61,9 @@ class Prefix:
         tensor: the outputs of the frozen part.
     """
 
-    def __init__(self, network, quiet):
+    def __init__(self, network, quiet, is_accelerated=False):
         model = network.model
-        self.network = network
+        self.network, self._is_accelerated = network, is_accelerated
         self.tensor = cut_tensor(model, lambda name: is_fixed(model, name, quiet))
         self.frozen = self.rest = None
         if self.tensor is not None:
@@ -92,7 +94,9 @@ class Prefix:
         if dtype not in self._runs:
             start = self.frozen.input if before is None else before
             rows = tf.TensorSpec((None, *start.shape[1:]), dtype)
-            self._runs[dtype] = traced(folded(keras.Model(start, self.tensor)), [rows])
+            frozen = keras.Model(start, self.tensor)
+            algorithms = fastest_algorithms(frozen, _BATCH) if self._is_accelerated else None
+            self._runs[dtype] = traced(folded(frozen, algorithms=algorithms), [rows])
         return self._runs[dtype]
 
     def digest(self):
@@ -302,6 +306,7 @@ class FrozenParts:
         description: JSON-able description of the augmentation, None where there is none that another process could use.
         seed: of the run.
         decided: by the number of a stage, as text, whether its frozen part runs once, where that is decided already.
+        accelerated: images at a time, where convolutions run by the algorithm that is fastest for so many; else None.
 
     Attributes:
         prefixes: the Prefix of each stage; none where nothing is kept.
@@ -309,14 +314,17 @@ class FrozenParts:
 
     TEST_FITS = "rows of the test split fit"  # as `decided` has it
 
-    def __init__(self, network, data, stages, free, caching, augment, description, seed, decided=None):
+    def __init__(
+        self, network, data, stages, free, caching, augment, description, seed, decided=None, accelerated=None
+    ):
+        self._accelerated = accelerated
         self._network, self._data, self._stages = network, data, stages
         self._caching, self._augment, self._description, self._seed = caching, augment, description, seed
         self.prefixes, self._features, self._last = [], {}, None
         self.decided, self._digests = {} if decided is None else decided, {}
         for stage in stages if self._is_possible() else ():
             free(network, stage)
-            self.prefixes.append(Prefix(network, frozen_layers(network, stage)))
+            self.prefixes.append(Prefix(network, frozen_layers(network, stage), accelerated is not None))
         for number in range(len(self.prefixes)):
             self._pays(number)
         if self.prefixes and self._pays(len(stages) - 1):
@@ -345,7 +353,7 @@ class FrozenParts:
         if len(valid):
             valid.view(0)
         rest = self.prefixes[number].rest
-        run = folded(rest, is_trained=True)
+        run = self._trained(rest)
         self._last = Prepared(rest, run, train, valid, compiled(run, valid), line=line)
         return self._last
 
@@ -358,9 +366,15 @@ class FrozenParts:
 
         if replicas_of(model) > 1:
             return Prepared(model, run, data.train, data.valid, None, self._augment)
-        if self._caching.mode is not False:
-            run = folded(model, is_trained=True)
+        if self._caching.mode is not False or self._accelerated is not None:
+            run = self._trained(model)
         return Prepared(model, run, data.train, data.valid, compiled(run, data.valid), self._augment)
+
+    def _trained(self, model):
+        """`folded` for training."""
+        size = self._accelerated
+        algorithms = fastest_algorithms(model, size, is_trained=True) if size is not None else None
+        return folded(model, is_trained=True, algorithms=algorithms)
 
     def predict(self, name, batch_size):
         """Probabilities of a split after the last stage; None where there was none, or its rows would not fit."""
@@ -400,6 +414,8 @@ class FrozenParts:
         data = self._data
         images = [*data.image_size, data.channels, data.resize]
         recipe = {"prefix": digest, "images": images, "decoder": decoding.VERSION, "version": VERSION}
+        if self._accelerated is not None:
+            recipe["rounds otherwise"] = True
         if augment is not None:
             recipe |= {"augmentation": self._description, "seed": self._seed}
             if getattr(augment, "has_state", False):  # it draws for a batch of neighbours

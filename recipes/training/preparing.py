@@ -66,6 +66,7 @@ def prepare(arguments, where="finetune"):
         settings["augmentation"] if is_repeatable(settings["augmentation"]) else None,
         arguments["on_nan"],
         is_parted,
+        arguments["accelerate"],
     )
     if not isinstance(arguments["plan"], str):
         _check_given_plan(arguments, where)
@@ -103,6 +104,9 @@ def _check_numbers(arguments, where):
         check_number(where, "layer_decay", arguments["layer_decay"], most=1.0, above=True)
     check_number(where, "checkpoint_seconds", arguments["checkpoint_seconds"])
     check_whole(where, "seed", arguments["seed"], least=0)
+    if not isinstance(arguments["accelerate"], bool):
+        received = f"accelerate={arguments['accelerate']!r}"
+        raise TypeError(complaint(where, "accelerate must be True or False", received, "Pass accelerate=True, say."))
 
 
 def _check_choices(arguments, where):

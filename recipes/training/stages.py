@@ -43,6 +43,7 @@ class Training:
     augmentation: object  # its JSON-able description, None where no other process could make the same from it
     on_nan: str = "stop"
     is_parted: bool = False  # whether a batch may go through in parts
+    is_accelerated: bool = False  # whether convolutions run by the fastest algorithm
 
 
 def frozen_parts(network, data, stages, training, decided=None):
@@ -52,8 +53,18 @@ def frozen_parts(network, data, stages, training, decided=None):
         _free(network, stage, training.where)
 
     description = training.augmentation
+    accelerated = training.batch_size if training.is_accelerated else None
     return FrozenParts(
-        network, data, stages, free, training.caching, training.augment, description, training.seed, decided
+        network,
+        data,
+        stages,
+        free,
+        training.caching,
+        training.augment,
+        description,
+        training.seed,
+        decided,
+        accelerated,
     )
 
 

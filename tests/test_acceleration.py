@@ -1,0 +1,301 @@
+"""recipes.accelerate: the fastest algorithm for each convolution, the same outputs, and nothing slower."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import layers
+import recipes
+from recipes.acceleration import accelerating, choosing
+from recipes.acceleration.choosing import fastest_algorithms
+from recipes.acceleration.samples import sample_photos
+from recipes.acceleration.timings import Timings
+from recipes.bases.folding import folded
+from recipes.bases.simplifying import simplified
+
+SIZE = 24
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def favourite(monkeypatch):
+    """Lets a test say which algorithm is fastest, and counts what was timed."""
+
+    def favour(name, whole=0):
+        timed = []
+
+        def clock(runs, rounds):
+            for run in runs.values():
+                run()
+            timed.append(tuple(runs))
+            return {run: [1.0 if run in (name, whole) else 2.0] for run in runs}
+
+        monkeypatch.setattr(choosing, "alternating", clock)
+        monkeypatch.setattr(accelerating, "alternating", clock)
+        return timed
+
+    return favour
+
+
+def make_network(size=SIZE):
+    """All that is rewritten, and what must be left alone, with weights that are all different from their start."""
+    image = keras.Input((size, size, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(image)
+    x = keras.layers.Conv2D(16, 3, name="few_channels", padding="same", activation="relu")(x)
+    x = keras.layers.Conv2D(16, 3, name="first", padding="same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.ReLU(name="first_relu")(x)
+    x = keras.layers.Conv2D(24, 7, name="large", padding="same", activation="tanh")(x)
+    x = keras.layers.Conv2D(16, 3, name="strided", strides=2)(x)
+    x = keras.layers.ReLU(name="moved")(x)
+    x = keras.layers.ZeroPadding2D()(x)
+    x = keras.layers.MaxPooling2D(2, name="pooling")(x)
+    x = layers.ResizeConv(16, name="resized")(x)
+    x = keras.layers.Conv2D(16, 3, name="last", padding="valid")(x)
+    model = keras.Model(image, keras.layers.Dense(4, "softmax")(keras.layers.GlobalAveragePooling2D()(x)))
+    random = np.random.default_rng(0)
+    model.set_weights([value + 0.1 * np.abs(random.normal(size=value.shape)) for value in model.get_weights()])
+    return model
+
+
+def kinds(model):
+    return {layer.name: type(layer).__name__ for layer in model.layers}
+
+
+def far(values, expected):
+    return np.abs(values - expected).max() / np.abs(expected).max()
+
+
+def test_each_convolution_by_the_fastest_algorithm_and_the_same_outputs(favourite, tmp_path):
+    model = make_network()
+    before = [value.copy() for value in model.get_weights()]
+    images = sample_photos(5, (SIZE, SIZE), 3)
+    expected = model.predict(images, verbose=0)
+    favourite("winograd 4")
+    faster = recipes.accelerate(model, batch_size=2)
+    found = kinds(faster)
+    assert found["first"] == found["last"] == "WinogradConv2D"
+    assert found["few_channels"] == found["large"] == found["strided"] == "Conv2D"
+    assert faster.get_layer("first").is_transformed and faster.get_layer("first").activation is keras.activations.relu
+    assert "BatchNormalization" not in found.values() and "first_relu" not in found
+    assert "Conv2DTranspose" in found.values() and list(found).index("moved") > list(found).index("pooling")
+    for batch_size in (1, 2, 3, 5):
+        assert far(faster.predict(images, batch_size=batch_size, verbose=0), expected) < 1e-4
+    for value, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, old)
+    np.testing.assert_array_equal(model.predict(images, verbose=0), expected)
+    faster.save(tmp_path / "faster.keras")
+    again = keras.saving.load_model(tmp_path / "faster.keras")
+    np.testing.assert_array_equal(again.predict(images, verbose=0), faster.predict(images, verbose=0))
+
+
+SERVE = """
+import sys, numpy as np, tensorflow as tf
+np.save(sys.argv[3], tf.saved_model.load(sys.argv[1]).serve(np.load(sys.argv[2])))
+assert not {"keras", "layers", "recipes"} & set(sys.modules), "more than TensorFlow was needed"
+"""
+
+
+def test_it_exports_to_a_saved_model_that_plain_tensorflow_runs(favourite, tmp_path):
+    model = make_network()
+    favourite("winograd 4")
+    faster = recipes.accelerate(model, batch_size=2)
+    images = sample_photos(3, (SIZE, SIZE), 3)
+    faster.export(tmp_path / "served", verbose=False)
+    np.save(tmp_path / "images.npy", images)
+    paths = [str(tmp_path / name) for name in ("served", "images.npy", "outputs.npy")]
+    done = subprocess.run([sys.executable, "-c", SERVE, *paths], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert far(np.load(tmp_path / "outputs.npy"), model.predict(images, verbose=0)) < 1e-4
+
+
+def test_large_kernels_by_fourier(favourite):
+    model = make_network()
+    favourite("fft")
+    faster = recipes.accelerate(model)
+    assert kinds(faster)["large"] == "FFTConv2D" and kinds(faster)["first"] == "Conv2D"
+
+
+def test_direct_convolution_stays_where_it_is_fastest(favourite):
+    favourite("direct")
+    faster = recipes.accelerate(make_network())
+    assert "WinogradConv2D" not in kinds(faster).values()
+    assert "BatchNormalization" not in kinds(faster).values()
+
+
+def test_a_network_that_got_slower_comes_back_as_it_was(favourite):
+    model = make_network()
+    favourite("winograd 4", whole=2)  # of (all that is done, no other algorithms, nothing done)
+    same = recipes.accelerate(model)
+    assert kinds(same) == kinds(model)
+    assert [weight.shape for weight in same.weights] == [weight.shape for weight in model.weights]
+
+
+def test_what_was_timed_is_remembered_by_machine_and_shape(favourite, tmp_path):
+    timed = favourite("winograd 4")
+    model = make_network()
+    recipes.accelerate(model)
+    layerwise = [names for names in timed if "direct" in names]
+    assert len(layerwise) == 3  # first, large, last
+    timed.clear()
+    recipes.accelerate(model)
+    assert [names for names in timed if "direct" in names] == []
+    recipes.accelerate(model, batch_size=3)
+    assert len([names for names in timed if "direct" in names]) == 3
+    (path,) = (tmp_path / "cache").rglob("timings/*.json")
+    kept = json.loads(path.read_text())
+    assert kept["machine"]["tensorflow"] == tf.__version__ and len(kept["seconds"]) == 6
+    path.write_text("{")
+    timed.clear()
+    recipes.accelerate(model)
+    assert len([names for names in timed if "direct" in names]) == 3
+
+
+def test_timings_that_cannot_be_kept_are_no_matter(tmp_path):
+    (tmp_path / "file").write_text("")
+    timings = Timings(tmp_path / "file")
+    timings.add("anything", {"direct": 1.0})
+    assert timings.read() == {}
+
+
+def test_algorithms_that_round_too_much_are_left_out(favourite, monkeypatch):
+    model = make_network()
+    timed = favourite("winograd 4")
+    monkeypatch.setattr(accelerating, "TOLERANCE", 1e-9)
+    with pytest.warns(UserWarning, match="stays as it is"):
+        same = recipes.accelerate(model)
+    assert kinds(same) == kinds(model)
+    assert timed
+
+
+def test_models_of_any_size_nested_and_sequential(favourite):
+    favourite("winograd 4")
+    inner = keras.Sequential([keras.Input((None, None, 16)), keras.layers.Conv2D(16, 3, padding="same", name="inner")])
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.Conv2D(16, 1), inner, layers.StackedConv(16, 5)]
+    )
+    faster = recipes.accelerate(model, image_size=(20, 12))
+    assert faster.input_shape == (None, 20, 12, 3)
+    assert list(kinds(faster).values()).count("WinogradConv2D") == 3
+    images = sample_photos(2, (20, 12), 3)
+    assert far(faster.predict(images, verbose=0), model.predict(images, verbose=0)) < 1e-4
+
+
+def test_a_result_stays_a_result(favourite):
+    result = recipes.finetune("small_resnet", "digits", weights=None, epochs=1, verbose=False)
+    favourite("winograd 2")
+    faster = recipes.accelerate(result)
+    assert faster.class_names == result.class_names
+    assert "WinogradConv2D" in kinds(faster.model).values()
+    images = result.data.test.images(0, 20)
+    first, second = ([each.label for each in one.predict(images)] for one in (result, faster))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"model": "vgg16"}, TypeError, "model must be a keras.Model or a Result. Received a str"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1. Received 0"),
+        ({"image_size": 32}, ValueError, "image_size must be that of the model, 24×24. Received image_size=32"),
+        ({"image_size": "large"}, TypeError, "image_size must be a whole number"),
+        ({"model": keras.Sequential([keras.layers.Conv2D(4, 3)])}, TypeError, "from one batch of images"),
+        ({"model": keras.Sequential([keras.Input((None, None, 3))])}, ValueError, "image_size must be given"),
+    ],
+)
+def test_wrong_arguments(arguments, error, said):
+    model = arguments.get("model", None)
+    model = make_network() if model is None else model
+    with pytest.raises(error, match="accelerate: ") as caught:
+        recipes.accelerate(model, **{name: value for name, value in arguments.items() if name != "model"})
+    assert said in str(caught.value)
+
+
+def test_half_precision_is_left_alone(favourite):
+    timed = favourite("winograd 4")
+    image = keras.Input((16, 16, 16))
+    model = keras.Model(image, keras.layers.Conv2D(16, 3, dtype="mixed_bfloat16")(image))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # rounding in eight bits
+        assert "WinogradConv2D" not in kinds(recipes.accelerate(model)).values()
+    assert not [names for names in timed if "direct" in names]
+
+
+# Pooling takes the largest, which ReLU leaves the largest: the same bits in either order.
+@pytest.mark.parametrize("between", [[], [keras.layers.ZeroPadding2D(1)]])
+@pytest.mark.parametrize("relu", [keras.layers.ReLU(), keras.layers.Activation("relu")])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_relu_goes_behind_max_pooling_bit_by_bit(between, relu, padding):
+    image = keras.Input((9, 9, 3))
+    x = relu(image)
+    for layer in between:
+        x = layer(x)
+    model = keras.Model(image, keras.layers.MaxPooling2D(3, 2, padding=padding)(x))
+    images = np.random.default_rng(0).normal(size=(2, 9, 9, 3)).astype("float32")
+    simple = simplified(model)
+    assert type(simple.layers[-1]) is type(relu)
+    np.testing.assert_array_equal(simple.predict(images, verbose=0), model.predict(images, verbose=0))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: keras.layers.AveragePooling2D()(keras.layers.ReLU()(x)),
+        lambda x: keras.layers.MaxPooling2D()(keras.layers.ReLU(negative_slope=0.1)(x)),
+        lambda x: keras.layers.MaxPooling2D()(keras.layers.ReLU(threshold=1.0)(x)),
+        lambda x: keras.layers.MaxPooling2D()(keras.layers.Activation("tanh")(x)),
+        lambda x: keras.layers.Add()([keras.layers.MaxPooling2D(1)(y := keras.layers.ReLU()(x)), y]),
+    ],
+)
+def test_other_pairs_stay_in_order(build):
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, build(image))
+    assert simplified(model) is model
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_folded_networks_take_other_algorithms(favourite, is_trained):
+    favourite("winograd 4")
+    model = make_network()
+    for layer in model.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    algorithms = fastest_algorithms(model, 4, is_trained=is_trained)
+    assert set(algorithms) == {"first", "last"}
+    run = folded(model, is_trained=is_trained, algorithms=algorithms)
+    images = sample_photos(4, (SIZE, SIZE), 3)
+
+    def gradients(function):
+        with tf.GradientTape() as tape:
+            outputs = function(images)
+            loss = tf.reduce_sum(outputs * tf.cos(10 * outputs))
+        return outputs, tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+
+    outputs, mine = gradients(run)
+    expected, plain = gradients(lambda images: model(images, training=False))
+    assert far(outputs.numpy(), expected.numpy()) < 2e-5
+    if is_trained:
+        for one, other in zip(mine, plain, strict=True):
+            assert far(one.numpy(), other.numpy()) < 1e-3  # what follows amplifies rounding
+
+
+def test_finetune_accelerated_ends_as_it_does_plainly(favourite):
+    favourite("winograd 2")
+    arguments = {"weights": None, "epochs": 1, "verbose": False, "plan": "all"}
+    plain = recipes.finetune("small_resnet", "digits", **arguments)
+    faster = recipes.finetune("small_resnet", "digits", accelerate=True, **arguments)
+    assert kinds(faster.model) == kinds(plain.model)
+    assert faster.report.is_repeatable is False
+    # One epoch of steps, each of which rounds otherwise.
+    np.testing.assert_allclose(faster.report.curves["loss"], plain.report.curves["loss"], rtol=0.02)
+    with pytest.raises(TypeError, match="accelerate must be True or False. Received accelerate='yes'"):
+        recipes.finetune("small_resnet", "digits", accelerate="yes")
