@@ -4,7 +4,9 @@ import importlib
 
 _ROOMS = {
     "Caches": "caching",
+    "Cost": "values",
     "Data": "values",
+    "LayerCost": "values",
     "LayerwiseOptimizer": "training.layerwise",
     "Prediction": "values",
     "Report": "values",
@@ -14,6 +16,7 @@ _ROOMS = {
     "Stage": "values",
     "Trial": "values",
     "cache": "caching",
+    "cost": "costs.costing",
     "evaluate": "evaluation",
     "export": "serving.exporting",
     "finetune": "finetuning",
@@ -21,6 +24,7 @@ _ROOMS = {
     "load": "saving",
     "load_data": "data",
     "plot_confusion": "reporting.plots",
+    "plot_cost": "reporting.cost_plots",
     "plot_curves": "reporting.plots",
     "plot_search": "reporting.search_plots",
     "predict": "prediction",

@@ -34,6 +34,7 @@ ROOM_MAY_IMPORT = {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
         "finetuning",
     },
+    "costs": {"checks", "values", "bases", "training", "timing"},
     "cli": {"checks"},
     "__main__": {"cli"},
     "__init__": set(),
