@@ -3,11 +3,11 @@
     python benchmarks/cost_memory.py
 
 Every figure comes from a process of its own. Measured is what TensorFlow's allocator has in use at its peak, in the
-third step, above what it had before the network was built: weights, what the optimizer keeps, images and tensors between
-layers. The process takes more: "process" is the growth of its resident memory since TensorFlow was warm, with the
-network's code, graphs and what building it left behind. A step is compiled by `tf.function` for any batch size, as Keras
-does without XLA; the optimizer is AdamW. Needs Linux and, on a CPU, a TensorFlow with oneDNN, whose allocator counts.
-Expect half an hour on one core.
+third step, above what it had before the network was built: weights, what the optimizer keeps, images and tensors
+between layers. The process takes more: "process" is the growth of its resident memory since TensorFlow was warm, with
+the network's code, graphs and what building it left behind. A step is compiled by `tf.function` for any batch size, as
+Keras does without XLA; the optimizer is AdamW. Needs Linux and, on a CPU, a TensorFlow with oneDNN, whose allocator
+counts. Expect half an hour on one core.
 """
 
 import argparse

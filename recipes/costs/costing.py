@@ -35,7 +35,8 @@ def cost(
     5. Measure the time of each layer by itself and of the whole, when asked to.
 
     Memory is that of tensors, as TensorFlow's allocator has them in use, in the precision of the network, without XLA.
-    A process takes a few hundred megabytes more for TensorFlow itself. What is frozen (`trainable = False`) needs no
+    A process takes a few hundred megabytes more for TensorFlow itself, and `recipes.finetune` up to the size of the
+    weights, since it joins small ones. What is frozen (`trainable = False`) needs no
     gradient and keeps nothing, so cost says what freezing saves. Tracing takes seconds, training several times as long
     as inference: `optimizer=None` leaves training out.
 

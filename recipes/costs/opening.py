@@ -32,7 +32,8 @@ def input_specs(model, batch_size):
     def spec(tensor):
         return tf.TensorSpec((batch_size, *tensor.shape[1:]), tensor.dtype)
 
-    return keras.tree.map_structure(spec, model.inputs[0] if len(model.inputs) == 1 else model.input)
+    # A sequential model that was never called knows no `input`, only a list of them.
+    return keras.tree.map_structure(spec, getattr(model, "input", None) or model.inputs[0])
 
 
 def _published(name, image_size):

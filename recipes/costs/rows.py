@@ -22,10 +22,10 @@ def layer_rows(model, traced, batch_size, kept=None, times=None):
         times: `{name of a layer: milliseconds}`.
     """
     counter = Counter(traced.graph)
-    operations = {operation.name: operation for operation in traced.graph.get_operations()}
+    operations = {operation.name: operation for operation in traced.operations}  # what a layer makes in vain is not run
     rows = []
     for part in (part for part in traced.parts if part.calls):
-        products, notes = counter.count([operations.pop(name) for name in part.operations])
+        products, notes = counter.count([operations.pop(name) for name in part.operations if name in operations])
         weights = getattr(part.layer, "weights", [])
         sizes = {
             "parameters": numbers_in(weights),

@@ -3,7 +3,9 @@
 from recipes.reporting.tables import WIDTH, amount, cut
 
 _SHOWN = 15  # layers in a terminal
-_NAME = 30
+_NAME = 32  # columns
+_HEADS = ("layer", "kind", "shape", "parameters", "mult-adds", "share", "output", "kept", "moved", "ms")
+_DISPENSABLE = ("kind", "share", "shape")  # where the terminal is too narrow, in this order
 
 
 def cost_table(cost):
@@ -62,10 +64,12 @@ def _rest(cost):
 
 def _layers(cost):
     shown = costliest(cost, _SHOWN)
-    heads = ["layer", "kind", "output", "parameters", "mult-adds", "share", "output", "kept", "moved", "ms"]
-    table = [heads, *([*_texts(row), *_numbers(row, cost)] for row in shown)]
-    used = [column for column in range(len(heads)) if column < 7 or any(row[column] for row in table[1:])]
-    widths = {column: max(len(row[column]) for row in table) for column in used}
+    table = [_HEADS, *([*_texts(row), *_numbers(row, cost)] for row in shown)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(_HEADS))]
+    used = [column for column in range(len(_HEADS)) if any(row[column] for row in table[1:])]
+    for head in _DISPENSABLE:
+        if sum(widths[column] + 2 for column in used) - 2 > WIDTH:
+            used = [column for column in used if _HEADS[column] != head]
     lines = [_line([row[column] for column in used], [widths[column] for column in used]) for row in table]
     if len(shown) < len(cost.layers):
         by = "most time" if cost.milliseconds is not None else "most multiply-adds"
@@ -92,11 +96,8 @@ def _numbers(row, cost):
 
 
 def _line(cells, widths):
-    texts = [
-        cell.ljust(width) if column < 2 else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return cut("  ".join(texts).rstrip(), WIDTH)
+    texts = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+    return cut("  ".join([cells[0].ljust(widths[0]), *texts[1:]]), WIDTH)
 
 
 def _size(size):
