@@ -253,14 +253,14 @@ def test_a_network_that_is_frozen_whole_takes_what_inference_takes():
 
 
 def test_embeddings_and_half_precision_and_several_inputs():
-    words, image = keras.Input((5,), dtype="int32"), keras.Input((8, 8, 3))
+    words, image = keras.Input((5,), dtype="int32", name="words"), keras.Input((8, 8, 3), name="image")
     features = keras.layers.Conv2D(4, 3, dtype="mixed_bfloat16", name="half")(image)
-    meaning = keras.layers.Flatten()(keras.layers.Embedding(10, 4, name="words")(words))
+    meaning = keras.layers.Flatten()(keras.layers.Embedding(10, 4, name="meaning")(words))
     joined = keras.layers.Concatenate()([keras.layers.Flatten()(features), meaning])
     cost = recipes.cost(keras.Model({"words": words, "image": image}, keras.layers.Dense(2)(joined)), batch_size=2)
     assert (cost.image_size, cost.input_bytes) == (None, 2 * 4 * (5 + 8 * 8 * 3))
     assert rows(cost)["half"].activation_bytes == 2 * 2 * 6 * 6 * 4  # two bytes a number
-    assert rows(cost)["words"].parameters == 40
+    assert rows(cost)["meaning"].parameters == 40
     assert cost.training_bytes > cost.inference_bytes
 
 

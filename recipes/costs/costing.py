@@ -61,7 +61,7 @@ def cost(
         >>> import recipes
         >>> cost = recipes.cost("small_resnet", 32, optimizer=None)
         >>> cost.parameters, cost.multiply_adds
-        (682154, 99534080)
+        (682746, 99534080)
     """
     check_whole("cost", "batch_size", batch_size)
     if optimizer is not None:

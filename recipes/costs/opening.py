@@ -33,7 +33,8 @@ def input_specs(model, batch_size):
         return tf.TensorSpec((batch_size, *tensor.shape[1:]), tensor.dtype)
 
     # A sequential model that was never called knows no `input`, only a list of them.
-    return keras.tree.map_structure(spec, getattr(model, "input", None) or model.inputs[0])
+    structure = getattr(model, "input", None)
+    return keras.tree.map_structure(spec, model.inputs[0] if structure is None else structure)
 
 
 def _published(name, image_size):
