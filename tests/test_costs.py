@@ -210,6 +210,24 @@ def test_what_a_model_computes_outside_of_its_layers_is_counted():
     }
 
 
+class Namesakes(keras.Model):
+    """Two layers of one name."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = keras.layers.Dense(4, name="same"), keras.layers.Dense(2, name="same")
+
+    def call(self, inputs):
+        return self.second(self.first(inputs))
+
+
+def test_layers_of_one_name_are_told_apart():
+    image = keras.Input((3,))
+    cost = recipes.cost(keras.Model(image, Namesakes()(image)))
+    assert {row.name.split("/")[1]: row.multiply_adds for row in cost.layers} == {"same": 12, "same (2)": 8}
+    assert all(row.kept_bytes >= 0 for row in cost.layers)
+
+
 class Hidden(keras.layers.Layer):
     """Does its work where nobody can look."""
 
@@ -284,7 +302,8 @@ def test_another_size_is_counted_on_a_copy():
 
 
 def test_the_model_stays_as_it_is():
-    model = model_of(keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Conv2D(2, 3))
+    last = keras.layers.Conv2D(2, 3, kernel_regularizer="l2", activity_regularizer="l1")
+    model = model_of(keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), last)
     before, state = model.get_weights(), [variable.numpy() for variable in model.variables]
     recipes.cost(model)
     assert all("call" not in vars(layer) for layer in model.layers)

@@ -9,6 +9,7 @@ import collections
 
 from recipes.costs.tracing import tensor_bytes
 
+# There all the time: weights and images, which the allocator holds already, and constants, which are small.
 _FIXED = ("Placeholder", "Const", "ReadVariableOp")
 # The output is the input, seen in another shape.
 _VIEWS = frozenset(("Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "PreventGradient", "EnsureShape"))

@@ -1,5 +1,6 @@
 """A model as the TensorFlow graph that runs, and which of its operations belong to which layer."""
 
+import collections
 import contextlib
 import dataclasses
 
@@ -55,22 +56,20 @@ def trace(model, inputs, *, is_training):
         inputs: `tf.TensorSpec`, or as many in a list as the model has inputs.
         is_training: whether a loss and its gradients by the trainable weights are traced too.
     """
-    parts = tuple(Part(name, layer) for name, layer in leaves(model))
+    parts = tuple(Part(name, layer) for name, layer in _named_apart(leaves(model)))
     told = {}
 
     def run(images, trained, others):
         values = [*zip(model.trainable_variables, trained, strict=True)]
         values += zip(model.non_trainable_variables, others, strict=True)
-        with (
-            tf.GradientTape() as tape,
-            watched(parts),
-            keras.StatelessScope(values, collect_losses=True, initialize_variables=False) as scope,
-        ):
-            tape.watch(trained)
-            outputs = tf.nest.flatten(model(images, training=is_training))
-            losses = [_loss(output) for output in outputs] + [tf.reduce_sum(loss) for loss in scope.losses]
+        tape = tf.GradientTape() if is_training else None  # recording takes longer than all else
+        scope = keras.StatelessScope(values, collect_losses=True, initialize_variables=False)
+        with tape or contextlib.nullcontext(), watched(parts), scope:
+            if is_training:
+                tape.watch(trained)
+            told["outputs"] = outputs = tf.nest.flatten(model(images, training=is_training))
+            losses = [_loss(output) for output in outputs] + _penalties(model) if is_training else []
         told["forward"] = frozenset(operation.name for operation in _graph().get_operations())
-        told["outputs"] = outputs
         if not is_training:
             return outputs, []
         changed = [scope.get_current_value(variable) for variable in model.non_trainable_variables]
@@ -141,6 +140,19 @@ def tensors(structure):
 
 def _variables(model):
     return model.trainable_variables, model.non_trainable_variables
+
+
+def _named_apart(layers):
+    """The same, with a number behind a name that has been before, as models that users write may have."""
+    times = collections.Counter()
+    for name, layer in layers:
+        times[name] += 1
+        yield name if times[name] == 1 else f"{name} ({times[name]})", layer
+
+
+def _penalties(model):
+    """Losses that layers add, those of regularizers included."""
+    return [tf.reduce_sum(loss) for loss in model.losses]
 
 
 def _loss(output):
