@@ -10,7 +10,7 @@ import bisect
 import dataclasses
 
 _UNIT = 256  # bytes: sizes are rounded up to whole ones
-_SMALL = 4096  # bytes: up to here, tensors do not come from regions
+_SMALL = 2**18  # bytes: on a CPU, tensors below do not come from regions
 _FIRST_REGION = 2**21
 _LARGEST_WASTE = 2**27  # more than this is cut off in any case
 
@@ -50,7 +50,7 @@ class Allocator:
 
     def take(self, size):
         """A piece for a tensor of `size` bytes."""
-        piece = Piece(size) if size <= _SMALL else self._cut(-(-size // _UNIT) * _UNIT)
+        piece = Piece(size) if size < _SMALL else self._cut(-(-size // _UNIT) * _UNIT)
         self.in_use += piece.size
         self.peak = max(self.peak, self.in_use)
         return piece

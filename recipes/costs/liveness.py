@@ -2,7 +2,8 @@
 
 TensorFlow frees a tensor when the last operation that reads it is done, and lets an elementwise operation write over an
 input that nobody else will read. So what a network needs follows from its graph: skip connections live on, a ReLU takes
-nothing, and training holds exactly what the gradients will ask for.
+nothing, and training holds exactly what the gradients will ask for. Gradients are taken to wait for each other until
+the backward pass is over, as they do where they are clipped by one norm; TensorFlow may free some before.
 """
 
 import collections
@@ -16,35 +17,11 @@ _VIEWS = frozenset(("Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradien
 # The output may take the place of an input of the same size.
 _IN_PLACE = frozenset(
     (
-        *(
-            "Abs",
-            "Add",
-            "AddN",
-            "AddV2",
-            "BiasAdd",
-            "Cast",
-            "Div",
-            "DivNoNan",
-            "Elu",
-            "EluGrad",
-            "Erf",
-            "Exp",
-            "LeakyRelu",
-        ),
-        *("LeakyReluGrad", "Log", "Log1p", "Maximum", "Minimum", "Mul", "Neg", "Pow", "RealDiv", "Reciprocal", "Relu"),
-        *("Relu6", "Relu6Grad", "ReluGrad", "Rsqrt", "RsqrtGrad", "Select", "SelectV2", "Selu", "SeluGrad", "Sigmoid"),
-        *(
-            "SigmoidGrad",
-            "Softmax",
-            "Softplus",
-            "SoftplusGrad",
-            "Sqrt",
-            "SqrtGrad",
-            "Square",
-            "SquaredDifference",
-            "Sub",
-        ),
-        *("Tanh", "TanhGrad"),
+        *("Abs", "Add", "AddN", "AddV2", "BiasAdd", "Cast", "Div", "DivNoNan", "Elu", "EluGrad", "Erf", "Exp"),
+        *("LeakyRelu", "LeakyReluGrad", "Log", "Log1p", "Maximum", "Minimum", "Mul", "Neg", "Pow", "RealDiv"),
+        *("Reciprocal", "Relu", "Relu6", "Relu6Grad", "ReluGrad", "Rsqrt", "RsqrtGrad", "Select", "SelectV2", "Selu"),
+        *("SeluGrad", "Sigmoid", "SigmoidGrad", "Softmax", "Softplus", "SoftplusGrad", "Sqrt", "SqrtGrad", "Square"),
+        *("SquaredDifference", "Sub", "Tanh", "TanhGrad"),
     )
 )
 
