@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "recipes.serving.exporting",
     "serve": "recipes.serving.server",
     "advise": "recipes.advising.advising",
+    "cost": "recipes.costs.costing",
     "cache": "recipes.caching",
 }
 _EPILOG = """\

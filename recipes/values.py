@@ -318,3 +318,95 @@ class Search:
         from recipes.reporting.searches import search_table
 
         return search_table(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """What one layer of a network costs, all its calls together.
+
+    Args:
+        name: of the layer, with the names of the models that it stands in before it.
+        kind: its class.
+        calls: how often the network calls it.
+        output_shape: of its first call, without the batch.
+        parameters: numbers in its weights, those that do not train included.
+        multiply_adds: of its convolutions and products of matrices, on one image.
+        activation_bytes: of what it gives, for a batch.
+        kept_bytes: of what training keeps of it until the gradients are computed, for a batch; None where that was not
+            asked for.
+        moved_bytes: of what it reads, its weights included, and what it writes, for a batch, each once.
+        milliseconds: measured, of one batch at inference, by itself; None where that was not asked for.
+        note: what could not be counted; empty where everything was.
+    """
+
+    name: str
+    kind: str
+    calls: int
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+    kept_bytes: int | None
+    moved_bytes: int
+    milliseconds: float | None = None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Cost:
+    """What a network costs. Prints as a table; `save` and `load` bring it to JSON and back.
+
+    Args:
+        name: of the network.
+        image_size: `(height, width)` in pixels; None for a network that takes no images.
+        batch_size: that memory, bytes moved and time are for.
+        optimizer: name of the one that training memory is for; None where that was not asked for.
+        layers: one LayerCost per layer, in the order in which they are called.
+        parameters: numbers in all weights; a weight that layers share counts once.
+        trainable_parameters: of these, those that train.
+        multiply_adds: of one image.
+        weight_bytes: of all weights.
+        input_bytes: of a batch of images.
+        gradient_bytes: of the gradients of all weights that train, of which some are freed before others are there;
+            None where training was not asked for.
+        optimizer_bytes: of what the optimizer keeps beside the weights; None where training was not asked for.
+        kept_bytes: of what training keeps from the forward pass for the backward pass; None where not asked for.
+        inference_bytes: most memory that inference on a batch takes, weights and images included.
+        training_bytes: most memory that a step of training on a batch takes, likewise; None where not asked for.
+        milliseconds: measured, of the whole network on a batch at inference; None where not asked for.
+    """
+
+    name: str
+    image_size: tuple[int, int] | None
+    batch_size: int
+    optimizer: str | None
+    layers: tuple[LayerCost, ...]
+    parameters: int
+    trainable_parameters: int
+    multiply_adds: int
+    weight_bytes: int
+    input_bytes: int
+    gradient_bytes: int | None
+    optimizer_bytes: int | None
+    kept_bytes: int | None
+    inference_bytes: int
+    training_bytes: int | None
+    milliseconds: float | None = None
+
+    def __repr__(self):
+        from recipes.reporting.costs import cost_table
+
+        return cost_table(self)
+
+    def save(self, path):
+        """Write this cost to `path` as JSON (through a temporary name)."""
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path):
+        """Read a cost that `save` wrote."""
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = content.pop("layers")
+        layers = tuple(LayerCost(**{**row, "output_shape": tuple(row["output_shape"])}) for row in rows)
+        size = content.pop("image_size")
+        return cls(layers=layers, image_size=None if size is None else tuple(size), **content)

@@ -36,6 +36,7 @@ ROOM_MAY_IMPORT = {
         "finetuning",
     },
     "advising": {"checks", "files", "values", "data", "bases", "saving", "reporting"},
+    "costs": {"checks", "values", "bases", "training", "timing"},
     "cli": {"checks"},
     "__main__": {"cli"},
     "__init__": set(),

@@ -42,9 +42,21 @@ def split_at(model, tensor):
 
 
 def multiply_adds(layers):
-    """Multiply-adds per image of layers with kernels: every kernel's size by the positions it is put at."""
-    return sum(
-        int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1], dtype=np.int64))
-        for layer in layers
-        if getattr(layer, "kernel", None) is not None
-    )
+    """Multiply-adds per image of convolutions and dense layers: every kernel's size by the positions it is put at.
+
+    In no time, from shapes; `recipes.cost` counts whatever a network computes, but traces it for that.
+    """
+    return sum(_products(layer, name) for layer in layers for name in _KERNELS)
+
+
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
+_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+
+
+def _products(layer, name):
+    kernel = getattr(layer, name, None)
+    if kernel is None:
+        return 0
+    # A transposed convolution puts its kernel at every position of what it reads.
+    places = layer.input if isinstance(layer, _TRANSPOSED) else layer.output
+    return int(np.prod(kernel.shape)) * int(np.prod(places.shape[1:-1], dtype=np.int64))
