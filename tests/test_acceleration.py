@@ -62,9 +62,9 @@ def make_network(size=SIZE):
     x = keras.layers.MaxPooling2D(2, name="pooling")(x)
     x = layers.ResizeConv(16, name="resized")(x)
     x = keras.layers.Conv2D(16, 3, name="last", padding="valid")(x)
-    model = keras.Model(image, keras.layers.Dense(4, "softmax")(keras.layers.GlobalAveragePooling2D()(x)))
+    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
     random = np.random.default_rng(0)
-    model.set_weights([value + 0.1 * np.abs(random.normal(size=value.shape)) for value in model.get_weights()])
+    model.set_weights([value + 0.1 * random.uniform(size=value.shape) - 0.05 for value in model.get_weights()])
     return model
 
 
@@ -101,8 +101,9 @@ def test_each_convolution_by_the_fastest_algorithm_and_the_same_outputs(favourit
 
 SERVE = """
 import sys, numpy as np, tensorflow as tf
-np.save(sys.argv[3], tf.saved_model.load(sys.argv[1]).serve(np.load(sys.argv[2])))
-assert not {"keras", "layers", "recipes"} & set(sys.modules), "more than TensorFlow was needed"
+served = tf.saved_model.load(sys.argv[1])
+np.save(sys.argv[3], served.serve(np.load(sys.argv[2])))
+assert not {"layers", "recipes"} & set(sys.modules), "more than TensorFlow was needed"
 """
 
 
@@ -136,9 +137,7 @@ def test_direct_convolution_stays_where_it_is_fastest(favourite):
 def test_a_network_that_got_slower_comes_back_as_it_was(favourite):
     model = make_network()
     favourite("winograd 4", whole=2)  # of (all that is done, no other algorithms, nothing done)
-    same = recipes.accelerate(model)
-    assert kinds(same) == kinds(model)
-    assert [weight.shape for weight in same.weights] == [weight.shape for weight in model.weights]
+    assert recipes.accelerate(model) is model
 
 
 def test_what_was_timed_is_remembered_by_machine_and_shape(favourite, tmp_path):
@@ -173,8 +172,7 @@ def test_algorithms_that_round_too_much_are_left_out(favourite, monkeypatch):
     timed = favourite("winograd 4")
     monkeypatch.setattr(accelerating, "TOLERANCE", 1e-9)
     with pytest.warns(UserWarning, match="stays as it is"):
-        same = recipes.accelerate(model)
-    assert kinds(same) == kinds(model)
+        assert recipes.accelerate(model) is model
     assert timed
 
 
@@ -202,6 +200,9 @@ def test_a_result_stays_a_result(favourite):
     assert first == second
 
 
+UNKNOWN_SIZE = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 3)])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
@@ -210,7 +211,7 @@ def test_a_result_stays_a_result(favourite):
         ({"image_size": 32}, ValueError, "image_size must be that of the model, 24×24. Received image_size=32"),
         ({"image_size": "large"}, TypeError, "image_size must be a whole number"),
         ({"model": keras.Sequential([keras.layers.Conv2D(4, 3)])}, TypeError, "from one batch of images"),
-        ({"model": keras.Sequential([keras.Input((None, None, 3))])}, ValueError, "image_size must be given"),
+        ({"model": UNKNOWN_SIZE}, ValueError, "image_size must be given"),
     ],
 )
 def test_wrong_arguments(arguments, error, said):
@@ -250,7 +251,7 @@ def test_relu_goes_behind_max_pooling_bit_by_bit(between, relu, padding):
 @pytest.mark.parametrize(
     "build",
     [
-        lambda x: keras.layers.AveragePooling2D()(keras.layers.ReLU()(x)),
+        lambda x: keras.layers.AveragePooling2D(2)(keras.layers.ReLU()(x)),
         lambda x: keras.layers.MaxPooling2D()(keras.layers.ReLU(negative_slope=0.1)(x)),
         lambda x: keras.layers.MaxPooling2D()(keras.layers.ReLU(threshold=1.0)(x)),
         lambda x: keras.layers.MaxPooling2D()(keras.layers.Activation("tanh")(x)),
@@ -297,5 +298,5 @@ def test_finetune_accelerated_ends_as_it_does_plainly(favourite):
     assert faster.report.is_repeatable is False
     # One epoch of steps, each of which rounds otherwise.
     np.testing.assert_allclose(faster.report.curves["loss"], plain.report.curves["loss"], rtol=0.02)
-    with pytest.raises(TypeError, match="accelerate must be True or False. Received accelerate='yes'"):
+    with pytest.raises(TypeError, match=r"accelerate must be True or False\. Received accelerate='yes'"):
         recipes.finetune("small_resnet", "digits", accelerate="yes")

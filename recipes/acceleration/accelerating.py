@@ -82,7 +82,8 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
             "as it is.",
             stacklevel=2,
         )
-    return _quickest([*options, flat], images[:batch_size])
+    unchanged = flat if None in model.input_shape[1:3] else model
+    return _quickest([*options, unchanged], images[:batch_size])
 
 
 def _check_model(model):
@@ -115,7 +116,7 @@ def _flat(model, size):
     """A copy in one flat graph, which shares nothing with the model."""
     if not isinstance(model, keras.Sequential) and "output_layers" not in model.get_config():
         _check_model(None)
-    image = keras.Input((*size, model.input_shape[-1]), dtype=model.input.dtype, name=model.inputs[0].name)
+    image = keras.Input((*size, model.input_shape[-1]), dtype=model.inputs[0].dtype, name=model.inputs[0].name)
     flattening = Flattening("accelerate", lambda *_: None)
     flat = keras.Model(image, flattening.unfold(model, image), name=model.name)
     for old, new in flattening.copies.values():
@@ -153,7 +154,7 @@ def _agree(model, images, expected, batch_size):
 
 def _quickest(models, images):
     """The first of the models that is not slower than the last, in a graph and on a batch."""
-    images = tf.constant(images, models[0].input.dtype)
+    images = tf.constant(images, models[0].inputs[0].dtype)
     runs = {}
     for place, model in enumerate(models):
         signature = [tf.TensorSpec((None, *images.shape[1:]), images.dtype)]
