@@ -4,7 +4,10 @@ import importlib
 
 _ROOMS = {
     "Caches": "caching",
+    "ConvStage": "redesigning.stages",
     "Data": "values",
+    "Design": "redesigning.designs",
+    "Designs": "redesigning.designs",
     "LayerwiseOptimizer": "training.layerwise",
     "Prediction": "values",
     "Report": "values",
@@ -14,6 +17,7 @@ _ROOMS = {
     "Stage": "values",
     "Trial": "values",
     "cache": "caching",
+    "complexity": "redesigning.stages",
     "evaluate": "evaluation",
     "export": "serving.exporting",
     "finetune": "finetuning",
@@ -24,6 +28,7 @@ _ROOMS = {
     "plot_curves": "reporting.plots",
     "plot_search": "reporting.search_plots",
     "predict": "prediction",
+    "redesign": "redesigning.redesigning",
     "save": "saving",
     "search": "searching.searching",
     "serve": "serving.server",

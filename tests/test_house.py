@@ -34,6 +34,7 @@ ROOM_MAY_IMPORT = {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
         "finetuning",
     },
+    "redesigning": {"checks", "bases", "timing"},
     "cli": {"checks"},
     "__main__": {"cli"},
     "__init__": set(),
@@ -42,7 +43,7 @@ ROOM_MAY_IMPORT = {
 # What a server answers other programs, in the words of TensorFlow Serving.
 ANSWERS = ("BadRequestError", "_RefusedError")
 # A value's methods hand on to the verbs by the public door, and its repr is the report's table.
-INSIDE_FUNCTIONS = {("values", "recipes"), ("values", "reporting")}
+INSIDE_FUNCTIONS = {("values", "recipes"), ("values", "reporting"), ("redesigning", "reporting")}
 
 
 def room(path):
