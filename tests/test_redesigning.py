@@ -247,7 +247,7 @@ def test_seconds_are_measured_when_asked(what):
 def test_a_search_tries_designs(photo_data, tmp_path):
     designs = recipes.redesign(SMALL, image_size=16, classes=3)
     two = designs.only(lambda design: design.name in (designs[0].name, designs.given.name))
-    options = {"settings": {"epochs": 2, "batch_size": 8}, "method": "grid", "verbose": False}
+    options = {"settings": {"epochs": 1, "batch_size": 8}, "method": "grid", "verbose": False}
     found = recipes.search(photo_data, build=two.builder(keras.optimizers.Adam(0.01)), out=tmp_path / "out", **options)
     assert {trial.settings["design"] for trial in found.trials} == {designs[0].name, designs.given.name}
     assert [trial.status for trial in found.trials] == ["done", "done"]

@@ -5,13 +5,13 @@ import functools
 
 import keras
 
-from recipes.bases.seeding import globals_kept
 from recipes.checks import check_choice, check_whole, complaint
 from recipes.redesigning.measuring import seconds_of
 from recipes.redesigning.stages import ConvStage, convolutions
 
 # A ReLU follows every kernel.
 _START = "he_normal"
+_LAYOUT = "channels_last"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,28 +57,28 @@ class Design:
         start as in He et al. 2015, from `keras.utils.set_random_seed`. With `batch_normalization`, which the paper's
         networks do not have, one stands before each ReLU in the place of biases.
         """
-        with globals_kept():
-            image = keras.Input((*self.image_size, 3), name="image")
-            # In float32 under mixed precision too: float16 has steps of 1/8 near 255.
-            features = keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="preprocessing")(image)
-            for number, layer in enumerate(convolutions(self.stages, self.image_size, "Design"), start=1):
-                features = _convolved(features, layer, number, batch_normalization)
-            features = keras.layers.GlobalAveragePooling2D(name="mean")(features)
-            outputs = keras.layers.Dense(self.classes, activation="softmax", dtype="float32", name="classes")(features)
-            return keras.Model(image, outputs, name="design")
+        image = keras.Input((*self.image_size, 3), name="image")
+        # In float32 under mixed precision too: float16 has steps of 1/8 near 255.
+        features = keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="preprocessing")(image)
+        for number, layer in enumerate(convolutions(self.stages, self.image_size, "Design"), start=1):
+            features = _convolved(features, layer, number, batch_normalization)
+        features = keras.layers.GlobalAveragePooling2D(data_format=_LAYOUT, name="mean")(features)
+        outputs = keras.layers.Dense(self.classes, activation="softmax", dtype="float32", name="classes")(features)
+        return keras.Model(image, outputs, name="design")
 
 
 def _convolved(features, layer, number, batch_normalization):
     """Pooling, zeros around, convolution and ReLU, where the layer has them."""
     if layer.pool > 1:
-        features = keras.layers.MaxPooling2D(layer.pool, name=f"pool{number}")(features)
+        features = keras.layers.MaxPooling2D(layer.pool, data_format=_LAYOUT, name=f"pool{number}")(features)
     if layer.margin:
-        features = keras.layers.ZeroPadding2D(layer.margin, name=f"zeros{number}")(features)
+        features = keras.layers.ZeroPadding2D(layer.margin, data_format=_LAYOUT, name=f"zeros{number}")(features)
     features = keras.layers.Conv2D(
         layer.filters,
         layer.kernel_size,
         strides=layer.strides,
         padding="same" if layer.margin is None else "valid",
+        data_format=_LAYOUT,
         use_bias=not batch_normalization,
         kernel_initializer=_START,
         name=f"conv{number}",

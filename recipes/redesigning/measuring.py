@@ -6,13 +6,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.bases.seeding import globals_kept
 from recipes.timing import alternating
 
 
 def seconds_of(designs, batch_size, is_training):
     """The designs with their median seconds, and the median over the rounds of their ratio to those of the first."""
     make = _training_step if is_training else _forward_pass
-    runs = {design.name: make(design.build(), batch_size) for design in designs}
+    with globals_kept():
+        runs = {design.name: make(design.build(), batch_size) for design in designs}
     rounds = {name: np.array(seconds) for name, seconds in alternating(runs).items()}
     first = rounds[designs[0].name]
     return [

@@ -1,5 +1,7 @@
 """The redesign verb: other networks of the same cost."""
 
+import itertools
+
 from recipes.checks import check_whole, complaint, image_size_pair
 from recipes.redesigning.designs import Design, Designs
 from recipes.redesigning.moves import is_sensible, moves
@@ -57,16 +59,9 @@ def redesign(stages, *, image_size, classes, budget=None, most=None):
         rule, mend = "budget must be reachable by other widths of this network", f"It costs {own} as it is."
         raise ValueError(complaint(where, rule, budget, mend))
 
-    def design(move, stages):
-        cost = multiply_adds(stages, image_size, where)
-        weights = sum(layer.weights for layer in convolutions(stages, image_size, where))
-        parameters = weights + (stages[-1].width + 1) * classes
-        return Design(stages, move, image_size, int(classes), cost, cost / budget, parameters)
-
-    named = {"none": [design("none", given)]}
-    for move, found in _alternatives(given, budget, image_size, where):
-        named.setdefault(move, []).append(design(move, found))
-    return Designs(tuple(_in_order(_some(named, most))), named["none"][0], budget)
+    found = [("none", given), *_alternatives(given, budget, image_size, where)]
+    designs = [_design(move, stages, image_size, int(classes), budget) for move, stages in found]
+    return Designs(tuple(_in_order(_some(designs, most))), designs[0], budget)
 
 
 def _check(classes, budget, most, where):
@@ -90,16 +85,23 @@ def _alternatives(given, budget, image_size, where):
         yield move, found
 
 
+def _design(move, stages, image_size, classes, budget):
+    layers = convolutions(stages, image_size, "redesign")
+    cost, weights = (sum(getattr(layer, what) for layer in layers) for what in ("multiply_adds", "weights"))
+    parameters = weights + (stages[-1].width + 1) * classes
+    return Design(stages, move, image_size, classes, cost, cost / budget, parameters)
+
+
 def _in_order(designs):
     return sorted(designs, key=lambda design: (design.depth, abs(design.ratio - 1), design.name))
 
 
-def _some(named, most):
-    """At most so many designs, of each move in turn."""
-    queues = [_spread(_in_order(designs)) for designs in named.values()]
-    longest = max(map(len, queues))
-    turns = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
-    return turns[:most]
+def _some(designs, most):
+    """At most so many designs, of each move in turn; the given one is first."""
+    moves_there = dict.fromkeys(design.move for design in designs)
+    queues = [_spread(_in_order([design for design in designs if design.move == move])) for move in moves_there]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*queues))
+    return list(filter(None, turns))[:most]
 
 
 def _spread(designs):
