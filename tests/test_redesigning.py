@@ -104,6 +104,20 @@ def random_stages(random):
     return stages
 
 
+def check_price(design, given):
+    """What is paid is nowhere more and somewhere less, what is bought the reverse; width in every change."""
+    if design.move == "none":
+        return
+    paid, bought = (side.replace("kernel", "kernel_size").split(" and ") for side in design.move.split(" for "))
+    changed = [pair for pair in zip(design.stages, given.stages, strict=True) if pair[0] != pair[1]]
+    for sign, names in ((-1, paid), (1, bought)):
+        for name in names:
+            more = [sign * (getattr(new, name) - getattr(old, name)) for new, old in changed]
+            assert min(more) >= (name == "width")
+            assert max(more) > 0
+    assert all(new.width >= old.width / 8 for new, old in changed)
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_every_design_is_within_five_percent_of_the_budget(seed):
     random = np.random.default_rng(seed)
@@ -115,6 +129,7 @@ def test_every_design_is_within_five_percent_of_the_budget(seed):
         assert design.complexity == recipes.complexity(design.stages, image_size=image_size)
         assert abs(design.complexity / budget - 1) <= 0.05
         assert design.ratio == design.complexity / budget
+        check_price(design, designs.given)
     names = [design.name for design in designs]
     assert len(set(names)) == len(names) < 200
     assert designs.given in designs.designs
@@ -316,3 +331,5 @@ def test_bad_methods():
         designs.timed(batch_size=0)
     with pytest.raises(ValueError, match="Received 'adamm'"):
         designs.builder("adamm")
+    with pytest.raises(ValueError, match="there must be a design"):
+        designs[:0].builder()

@@ -142,6 +142,9 @@ class Designs:
 
         `optimizer` is a Keras name or optimizer, of which each model gets one of its own.
         """
+        if not self.designs:
+            mend = "Keep some: designs[:10], say."
+            raise ValueError(complaint("Designs.builder", "there must be a design to build", "none", mend))
         try:
             made = keras.optimizers.get(optimizer)
         except (ValueError, TypeError):

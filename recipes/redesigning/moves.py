@@ -25,15 +25,19 @@ def moves(stages):
     for scope in dict.fromkeys([*((place,) for place in places), whole]):
         yield from _depths(stages, scope, _DEEPER, WIDTH_FOR_DEPTH)
         yield from _depths(stages, scope, _SHALLOWER, DEPTH_FOR_WIDTH)
-    for what, changed, _ in list(_kernels(stages, whole)):
+    for what, changed, scope in _kernels(stages, whole):
         is_deeper = what == KERNEL_FOR_DEPTH
         factors, both = (_DEEPER, BOTH_FOR_DEPTH) if is_deeper else (_SHALLOWER, DEPTH_FOR_BOTH)
-        yield from _depths(changed, whole, factors, both)
+        for _, new, others in _depths(changed, whole, factors, both):
+            yield both, new, tuple(sorted({*scope, *others}))
 
 
-def is_sensible(stages, before):
-    """Whether no stage is narrower than an eighth of what it was."""
-    return all(stage.width >= _LEAST * old.width for stage, old in zip(stages, before, strict=True))
+def has_its_price(move, stages, before):
+    """Whether width is paid, or bought, in every stage that changed, if the move says so; at most seven eighths."""
+    is_paid, is_bought = ("width" in side for side in move.split(" for "))
+    widths = [(new.width, old.width) for new, old in zip(stages, before, strict=True) if new != old]
+    is_fair = all((new < old or not is_paid) and (new > old or not is_bought) for new, old in widths)
+    return is_fair and all(new >= _LEAST * old for new, old in widths)
 
 
 def _kernels(stages, scope):

@@ -4,7 +4,7 @@ import itertools
 
 from recipes.checks import check_whole, complaint, image_size_pair
 from recipes.redesigning.designs import Design, Designs
-from recipes.redesigning.moves import is_sensible, moves
+from recipes.redesigning.moves import has_its_price, moves
 from recipes.redesigning.stages import check_stages, convolutions, multiply_adds
 from recipes.redesigning.widths import fitted
 
@@ -15,9 +15,9 @@ def redesign(stages, *, image_size, classes, budget=None, most=None):
     1. Bring the network to the budget, if it is another than its own cost, by one factor for all widths.
     2. Trade kernel size for depth (a kernel of 5 for two of 3, of 3 for two of 2), width for depth, and both; and each
        the other way round, so that deeper and wider can be compared.
-    3. Fit the widths of the stages that changed, all by one factor, unless they meet the budget as they are. Multiples
-       of 8 are preferred. A design more than 5 % off the budget, or with a stage of less than an eighth of the
-       width that was given, is left out.
+    3. Fit the widths of the stages that changed, all by one factor; where only kernels and depth are traded, they stay
+       as they are if that meets the budget. Multiples of 8 are preferred. A design more than 5 % off the budget, or
+       with a stage of less than an eighth of the width that was given, is left out.
     4. Order them by depth, and equally deep ones by their distance from the budget.
 
     Cost is what `recipes.complexity` counts. Equal cost is not equal time: small kernels and narrow layers use a
@@ -76,10 +76,10 @@ def _alternatives(given, budget, image_size, where):
     seen = {given}
     for move, stages, changed in moves(given):
         try:
-            found = fitted(stages, changed, budget, image_size, where)
+            found = fitted(stages, changed, budget, image_size, where, may_stay="width" not in move)
         except ValueError:  # more layers without padding than the map can bear
             continue
-        if found is None or found in seen or not is_sensible(found, given):
+        if found is None or found in seen or not has_its_price(move, found, given):
             continue
         seen.add(found)
         yield move, found

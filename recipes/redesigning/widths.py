@@ -1,6 +1,7 @@
 """Widths that bring a network to a budget."""
 
 import dataclasses
+import itertools
 
 from recipes.redesigning.stages import convolutions
 
@@ -10,14 +11,15 @@ _STEPS = (8, 4, 2, 1)
 _MOST, _HALVINGS = 64.0, 40
 
 
-def fitted(stages, scope, budget, image_size, where):
+def fitted(stages, scope, budget, image_size, where, *, may_stay=True):
     """The stages with the widths of those in `scope` (places) multiplied by one factor, so that the budget is met.
 
-    Widths that meet it stay as they are. Where widths are so few that no factor meets it, one of them is set by itself.
-    None where that does not either.
+    Widths that meet it stay as they are, unless they may not. Where widths are so few that no factor meets it, one of
+    them is set by itself. None where that does not either.
     """
     cost = _cost_by_widths(stages, image_size, where)
-    for widths in _proposals([stage.width for stage in stages], scope, budget, cost):
+    own = [stage.width for stage in stages]
+    for widths in itertools.chain([own] * may_stay, _proposals(own, scope, budget, cost)):
         if abs(cost(widths) / budget - 1) <= TOLERANCE:
             pairs = zip(stages, widths, strict=True)
             return tuple(dataclasses.replace(stage, width=width) for stage, width in pairs)
@@ -25,7 +27,6 @@ def fitted(stages, scope, budget, image_size, where):
 
 
 def _proposals(own, scope, budget, cost):
-    yield own
     for step in _STEPS:
         widths = _nearest(own, scope, step, budget, cost)
         yield widths
