@@ -20,13 +20,13 @@ import recipes
 BATCH = 64
 
 
-def alternatives(depths):
+def alternatives(depths, kernel_sizes):
     """Networks of the same cost with equally deep stages and one kernel size, their training steps timed."""
     stages = [recipes.ConvStage(2, 24, strides=2), recipes.ConvStage(2, 48, pool=2), recipes.ConvStage(2, 96, pool=2)]
 
     def is_even(design):
         kinds = {(stage.depth, stage.kernel_size) for stage in design.stages}
-        return len(kinds) == 1 and design.depth in depths
+        return len(kinds) == 1 and design.depth in depths and design.stages[0].kernel_size in kernel_sizes
 
     return recipes.redesign(stages, image_size=32, classes=10).only(is_even).timed("train", batch_size=BATCH)
 
@@ -39,10 +39,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--depths", type=int, nargs="+", default=[3, 6, 9, 12, 24])
+    parser.add_argument("--kernel_sizes", type=int, nargs="+", default=[2, 3, 5])
     parser.add_argument("--batch_normalization", action="store_true")
     parser.add_argument("--out", help="folder for the search")
     asked = parser.parse_args()
-    designs = alternatives(asked.depths)
+    designs = alternatives(asked.depths, asked.kernel_sizes)
     rows = table(asked.data, asked.images, asked.images // 2)
     rows["split"] = ["valid" if split == "test" else split for split in rows["split"]]
     data = recipes.load_data(rows, image_size=32)
