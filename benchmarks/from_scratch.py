@@ -15,17 +15,17 @@ from machine import print_json
 import recipes
 
 
-def table(folder, images):
+def table(folder, images, test_images):
     """Rows (image, label, split) with an equal share of every class."""
     rows = {"image": [], "label": [], "split": []}
-    for split, count in (("train", images), ("test", images // 5)):
+    for split, count in (("train", images), ("test", test_images)):
         classes = sorted(path for path in Path(folder, split).iterdir() if path.is_dir())
         for name in classes:
             files = sorted(name.iterdir())[: count // len(classes)]
             rows["image"] += [str(file) for file in files]
             rows["label"] += [name.name] * len(files)
             rows["split"] += [split] * len(files)
-    return rows
+    return Table(rows)
 
 
 class Table(dict):
@@ -44,7 +44,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--learning_rate", type=float, default=3e-4)
     asked = parser.parse_args()
-    data = recipes.load_data(Table(table(asked.data, asked.images)), image_size=32, valid=0.1)
+    data = recipes.load_data(table(asked.data, asked.images, asked.images // 5), image_size=32, valid=0.1)
     result = recipes.finetune(
         asked.base,
         data,
