@@ -10,7 +10,6 @@ _ROOMS = {
     "Data": "values",
     "LayerCost": "values",
     "ConvStage": "redesigning.stages",
-    "Data": "values",
     "Design": "redesigning.designs",
     "Designs": "redesigning.designs",
     "LayerwiseOptimizer": "training.layerwise",
