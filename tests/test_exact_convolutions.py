@@ -59,7 +59,11 @@ def test_rounding_against_double_precision(make, bound, channels):
     layer = kinds[make](32, 3, **how) if make in kinds else layers.WinogradConv2D(32, 3, tile=make, **how)
     layer.build(images.shape)
     layer.set_weights([kernel])
-    assert far(layer(images), reference.convolve(images, kernel)) < bound
+    expected = reference.convolve(images, kernel)
+    assert far(layer(images), expected) < bound
+    np.testing.assert_array_equal(layer.convolution_op(images, layer.kernel), layer(images))
+    plain = keras.ops.conv(images, kernel, padding="same")
+    assert not np.array_equal(numpy(layer(images)), numpy(plain)) or make == "patches"
 
 
 def outputs_and_gradients(layer, images):

@@ -1,5 +1,6 @@
 """Convolution by the fast Fourier transform over overlapping tiles: its cost hardly grows with the kernel."""
 
+import itertools
 import math
 
 import keras
@@ -8,23 +9,33 @@ import numpy as np
 ops = keras.ops
 
 
-def best_size(kernel_size, sides):
-    """Side of the tiles that is expected to take the least work: a power of two, twice the kernel or more.
+# Operations on a number of an image on its way into its spectrum and back, as against one on the kernel's spectrum;
+# and images that share the reading of that. Of benchmarks/fft_conv.py; only the order of magnitude counts.
+_PER_PIXEL, _IMAGES = 150, 4
+
+
+def best_size(kernel_size, sides, channels, filters):
+    """Side of the tiles that is expected to take the least work, a product of 2s, 3s and 5s.
 
     Args:
         kernel_size: `(height, width)` of the kernel.
         sides: height and width of the outputs.
+        channels, filters: of the kernel.
     """
     largest = max(kernel_size)
-    least = 2 ** math.ceil(math.log2(2 * largest))
-    whole = 2 ** math.ceil(math.log2(max(sides) + largest - 1))
 
     def work(size):
         tiles = math.prod(-(-side // (size - taps + 1)) for side, taps in zip(sides, kernel_size, strict=True))
-        return tiles * size**2
+        by_pixel = _PER_PIXEL * tiles * (channels + filters)
+        return size**2 * (by_pixel + 1.5 * channels * filters * (1 + tiles / _IMAGES))
 
-    sizes = [2**power for power in range(int(math.log2(least)), int(math.log2(max(least, whole))) + 1)]
-    return min(sizes, key=work)
+    return min(_smooth_numbers(largest + 1, 2 * (max(sides) + largest)), key=work)
+
+
+def _smooth_numbers(least, limit):
+    """The products of 2s, 3s and 5s from `least` on and below `limit`."""
+    powers = [[base**power for power in range(int(math.log(limit, base)) + 1)] for base in (2, 3, 5)]
+    return sorted(number for parts in itertools.product(*powers) if least <= (number := math.prod(parts)) < limit)
 
 
 def transform_kernel(kernel, size):

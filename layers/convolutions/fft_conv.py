@@ -21,7 +21,7 @@ class FFTConv2D(keras.layers.Conv2D):
         kernel_size: height and width of the kernel, a whole number or a pair.
         strides: 1 or (1, 1), the only one there is.
         padding: `"valid"` or `"same"`.
-        size: side of the tiles in pixels, larger than the kernel; None takes the power of two with the least work.
+        size: side of the tiles in pixels, larger than the kernel; None takes the one with the least work.
         is_transformed: whether the layer holds the spectrum of its kernel, for serving: that is larger than the kernel,
             is not trained, and fits no Conv2D; `transformed` makes such layers.
         **kwargs: the other arguments of `keras.layers.Conv2D`, and `name`, `dtype` and so on.
@@ -86,7 +86,8 @@ class FFTConv2D(keras.layers.Conv2D):
         return convolve_transformed(inputs, spectrum, self.kernel_size, size=size, padding=self.padding)
 
     def _size(self, input_shape):
-        return self.size or best_size(self.kernel_size, self.compute_output_shape(input_shape)[1:3])
+        sides = self.compute_output_shape(input_shape)[1:3]
+        return self.size or best_size(self.kernel_size, sides, input_shape[-1], self.filters)
 
     def transformed(self, input_shape):
         """A built layer that computes the same and holds the spectrum of its kernel, to serve, not to be trained.

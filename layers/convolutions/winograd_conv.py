@@ -99,21 +99,22 @@ class WinogradConv2D(keras.layers.Conv2D):
         self.built = True
 
     def call(self, inputs):
-        if not (has_sides(inputs) and is_float32(self)):
+        if not self._applies(inputs):
             return super().call(inputs)
         relu = self.activation is keras.activations.relu
-        run = convolve_transformed if self.is_transformed else convolve
-        outputs = run(
-            inputs,
-            self.kernel,
-            self.bias,
-            tile=self.tile,
-            border=int(self.padding == "same"),
-            relu=relu,
-            rows=self.rows,
-            at_once=self.images,
-        )
+        outputs = self._convolved(inputs, self.kernel, self.bias, relu)
         return outputs if relu or self.activation is None else self.activation(outputs)
+
+    def convolution_op(self, inputs, kernel):
+        return self._convolved(inputs, kernel) if self._applies(inputs) else super().convolution_op(inputs, kernel)
+
+    def _applies(self, inputs):
+        return has_sides(inputs) and is_float32(self)
+
+    def _convolved(self, inputs, kernel, bias=None, relu=False):
+        run = convolve_transformed if self.is_transformed else convolve
+        border = int(self.padding == "same")
+        return run(inputs, kernel, bias, tile=self.tile, border=border, relu=relu, rows=self.rows, at_once=self.images)
 
     def transformed(self):
         """A built layer that computes the same and holds its kernel transformed, to serve, not to be trained.
