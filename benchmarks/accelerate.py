@@ -1,13 +1,12 @@
 """Whole networks as Keras runs them, through `recipes.accelerate`, and by other runtimes, on the same cores.
 
-    pip install torch onnxruntime tf2onnx onnx openvino
+    pip install torch onnx onnxruntime openvino
     python benchmarks/accelerate.py --network VGG16 --batches 1 4 16
     python benchmarks/accelerate.py --network ResNet50 --batches 1 8 --peers
 
 Forward passes at 224 pixels (InceptionV3 at 299), random weights, the ways alternating in one run: medians with
-quartiles, in images a second, and the median of the ratios to Keras. ONNX Runtime and OpenVINO run the network that
-tf2onnx makes of the Keras model; PyTorch runs VGG16 written in `torch.nn`, under `torch.inference_mode`. `simplified`
-is what folding and the other exact rewrites bring without other algorithms. `difference` is the largest difference of
+quartiles, in images a second, and the median of the ratios to Keras. VGG16 also runs in PyTorch (`torch.nn`, under
+`torch.inference_mode`), and, written as an ONNX file, in ONNX Runtime and OpenVINO, channels first. `simplified` is what folding and the other exact rewrites bring without other algorithms. `difference` is the largest difference of
 the accelerated outputs on photographs, relative to the largest output. Peers that are not installed are left out.
 Expect five minutes a network on 2 cores.
 """
@@ -33,6 +32,11 @@ from recipes.bases.simplifying import simplified
 from recipes.timing import alternating
 
 
+# VGG16, as the other runtimes get it.
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+DENSE = ((25088, 4096), (4096, 4096), (4096, 1000))
+
+
 def in_graph(model, images):
     images = tf.constant(images)
     signature = [tf.TensorSpec((None, *images.shape[1:]), images.dtype)]
@@ -45,16 +49,16 @@ def by_pytorch(images):
     import torch
 
     layers, channels = [], 3
-    for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+    for width, depth in BLOCKS:
         for _ in range(depth):
             layers += [torch.nn.Conv2d(channels, width, 3, padding=1), torch.nn.ReLU(inplace=True)]
             channels = width
         layers.append(torch.nn.MaxPool2d(2))
     layers.append(torch.nn.Flatten())
-    for inputs, outputs in ((25088, 4096), (4096, 4096), (4096, 1000)):
+    for inputs, outputs in DENSE:
         layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
     network = torch.nn.Sequential(*layers[:-1], torch.nn.Softmax(dim=1)).eval()
-    batch = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    batch = torch.from_numpy(images)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     def run():
@@ -64,13 +68,42 @@ def by_pytorch(images):
     return run
 
 
-def as_onnx(model, folder):
-    import tf2onnx
+def as_onnx(folder):
+    """VGG16 as an ONNX file, written node by node: the converters take more memory than the machine has."""
+    import onnx
 
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="images")]
-    function = tf.function(lambda images: model(images, training=False), input_signature=signature)
-    path = str(Path(folder) / "model.onnx")
-    tf2onnx.convert.from_function(function, input_signature=signature, output_path=path)
+    random = np.random.default_rng(0)
+    nodes, weights, last = [], [], "images"
+
+    def add(kind, *shapes, **attributes):
+        nonlocal last
+        names = [f"weight_{len(weights) + number}" for number in range(len(shapes))]
+        for name, shape in zip(names, shapes, strict=True):
+            values = random.normal(scale=0.05, size=shape).astype("float32")
+            weights.append(onnx.numpy_helper.from_array(values, name))
+        outputs = f"tensor_{len(nodes)}"
+        nodes.append(onnx.helper.make_node(kind, [last, *names], [outputs], **attributes))
+        last = outputs
+
+    channels = 3
+    for width, depth in BLOCKS:
+        for _ in range(depth):
+            add("Conv", (width, channels, 3, 3), (width,), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+            add("Relu")
+            channels = width
+        add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    add("Flatten")
+    for number, (inputs, outputs) in enumerate(DENSE):
+        add("Gemm", (inputs, outputs), (outputs,))
+        add("Softmax" if number == 2 else "Relu")
+    tensors = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("images", ["batch", 3, 224, 224]), (last, ["batch", 1000]))
+    ]
+    graph = onnx.helper.make_graph(nodes, "vgg16", tensors[:1], tensors[1:], weights)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    path = str(Path(folder) / "vgg16.onnx")
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), path)
     return path
 
 
@@ -90,6 +123,18 @@ def by_openvino(path, images):
     return lambda: compiled([images])
 
 
+def peers(images, folder):
+    """Those that are installed, on images with the channels first."""
+    runs = {"pytorch": by_pytorch(images)} if importlib.util.find_spec("torch") else {}
+    if importlib.util.find_spec("onnx"):
+        path = as_onnx(folder)
+        if importlib.util.find_spec("onnxruntime"):
+            runs["onnxruntime"] = by_onnxruntime(path, images)
+        if importlib.util.find_spec("openvino"):
+            runs["openvino"] = by_openvino(path, images)
+    return runs
+
+
 def measure(name, batch, rounds, has_peers, folder):
     network = getattr(keras.applications, name)(weights=None)
     shape = network.input_shape[1:]
@@ -100,14 +145,8 @@ def measure(name, batch, rounds, has_peers, folder):
     runs = {"keras": in_graph(network, images), "accelerated": in_graph(faster, images)}
     if (simple := simplified(network)) is not network:
         runs["simplified"] = in_graph(simple, images)
-    if has_peers:
-        if importlib.util.find_spec("torch") and name == "VGG16":
-            runs["pytorch"] = by_pytorch(images)
-        path = as_onnx(network, folder) if importlib.util.find_spec("tf2onnx") else None
-        if path and importlib.util.find_spec("onnxruntime"):
-            runs["onnxruntime"] = by_onnxruntime(path, images)
-        if path and importlib.util.find_spec("openvino"):
-            runs["openvino"] = by_openvino(path, images)
+    if has_peers and name == "VGG16":
+        runs |= peers(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), folder)
     seconds = alternating(runs, rounds=rounds)
     ways = {}
     for way, taken in seconds.items():
