@@ -2,12 +2,13 @@
 
     pip install torch onnx onnxruntime openvino
     python benchmarks/accelerate.py --network VGG16 --batches 1 4 16
-    python benchmarks/accelerate.py --network ResNet50 --batches 1 8 --peers
+    python benchmarks/accelerate.py --network ResNet50 --batches 1 8 --no-peers
 
 Forward passes at 224 pixels (InceptionV3 at 299), random weights, the ways alternating in one run: medians with
 quartiles, in images a second, and the median of the ratios to Keras. VGG16 also runs in PyTorch (`torch.nn`, under
-`torch.inference_mode`), and, written as an ONNX file, in ONNX Runtime and OpenVINO, channels first. `simplified` is what folding and the other exact rewrites bring without other algorithms. `difference` is the largest difference of
-the accelerated outputs on photographs, relative to the largest output. Peers that are not installed are left out.
+`torch.inference_mode`) and, written as an ONNX file, in ONNX Runtime and OpenVINO, channels first; those that are not
+installed are left out. `simplified` is what folding and the other exact rewrites bring without other algorithms.
+`difference` is the largest difference of the accelerated outputs on photographs, relative to the largest output.
 Expect five minutes a network on 2 cores.
 """
 
@@ -30,7 +31,6 @@ import recipes
 from recipes.acceleration.samples import sample_photos
 from recipes.bases.simplifying import simplified
 from recipes.timing import alternating
-
 
 # VGG16, as the other runtimes get it.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
