@@ -5,7 +5,7 @@ import time
 import tensorflow as tf
 
 
-def alternating(functions, *, rounds=7, least_seconds=0.05):
+def alternating(functions, *, rounds=7, least_seconds=0.05, rest=0.0):
     """Wall seconds of one call of each function, measured in turn.
 
     The first call of each, which may compile, is not counted. Work on a device is waited for.
@@ -14,6 +14,7 @@ def alternating(functions, *, rounds=7, least_seconds=0.05):
         functions: `{name: function without arguments}`.
         rounds: how often all of them are measured, 1 or more.
         least_seconds: each measurement repeats the call for at least that long and takes the mean.
+        rest: seconds to wait before each measurement, in which threads of other libraries that wait actively give up.
 
     Returns:
         `{name: [seconds of a call, one per round]}`.
@@ -25,6 +26,7 @@ def alternating(functions, *, rounds=7, least_seconds=0.05):
     seconds = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
+            time.sleep(rest)
             seconds[name].append(_seconds(function, repeats[name]))
     return seconds
 
