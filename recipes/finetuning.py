@@ -110,7 +110,8 @@ def finetune(
         memory_budget: bytes up to which outputs of the frozen part are held in memory, rather than mapped from disk.
         accelerate: whether each convolution trains, and runs in what is frozen, by the algorithm that is fastest for
             it on this machine, as `recipes.accelerate` finds it. The network that comes out is a plain one, the same up
-            to rounding; in that algorithms differ, so a machine that chooses otherwise ends with other last digits.
+            to rounding; in that algorithms differ, so a machine that chooses otherwise ends with other last digits. The
+            first time on a machine, some seconds go into timing each convolution.
         on_nan: what to do when the loss or a gradient is not finite any more: `"stop"`, or `"retry"` once in a
             stage, from a checkpoint before, at a tenth of the rates. Which that is depends on time, unless
             `checkpoint_steps` is set; so a run that was killed may then end otherwise.

@@ -24,7 +24,7 @@ _EXACT = ("winograd 2", "fft")  # round like direct convolution
 _COMPARED = 8  # photos
 
 
-def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] | None = None):
+def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] | None = None, verbose: bool = True):
     """The same network, faster on this machine: weights, inputs and outputs as they were, up to rounding.
 
     1. Unfold nested models and blocks, and fold each BatchNormalization into the convolution before it; collapse
@@ -43,6 +43,7 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
         batch_size: images at a time that it is to be fast for; it takes any number.
         image_size: pixels, one number or (height, width), where the model takes images of any size; the new one takes
             this one.
+        verbose: whether to show how far the timing is.
 
     Returns:
         keras.Model to serve, not to be trained, or a Result with it. It saves, loads and exports as every model does.
@@ -54,14 +55,15 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
         >>> import keras, recipes
         >>> image = keras.Input((16, 16, 3))
         >>> network = keras.Model(image, keras.layers.Conv2D(8, 3)(image))
-        >>> recipes.accelerate(network).output_shape
+        >>> recipes.accelerate(network, verbose=False).output_shape
         (None, 14, 14, 8)
 
     Source:
         Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".
     """
     if isinstance(model, Result):
-        faster = accelerate(model.model, batch_size=batch_size, image_size=image_size or model.image_size)
+        size = image_size or model.image_size
+        faster = accelerate(model.model, batch_size=batch_size, image_size=size, verbose=verbose)
         return dataclasses.replace(model, model=faster)
     check_whole("accelerate", "batch_size", batch_size)
     _check_model(model)
@@ -72,7 +74,8 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     expected = model.predict(images, batch_size=batch_size, verbose=0)
     timings = Timings()
     shapes = {layer.name: (batch_size, *layer.input.shape[1:]) for layer in flat.layers if _is_one(layer)}
-    faster = _with_fastest(simple, shapes, timings)
+    shown = keras.utils.Progbar(len(shapes), unit_name="convolution") if verbose and shapes else None
+    faster = _with_fastest(simple, shapes, timings, shown=shown)
     if faster is not simple and not _agree(faster, images, expected, batch_size):
         faster = _with_fastest(simple, shapes, timings, _EXACT)
     options = [option for option in (faster, simple) if _agree(option, images, expected, batch_size)]
@@ -130,7 +133,7 @@ def _is_one(layer):
     return isinstance(layer, keras.layers.Conv2D) and isinstance(layer.output, keras.KerasTensor)
 
 
-def _with_fastest(model, shapes, timings, names=None):
+def _with_fastest(model, shapes, timings, names=None, shown=None):
     """The model with the fastest algorithm for each convolution; itself where that is direct everywhere."""
     wiring = Wiring(model)
     replaced, fused = {}, set()
@@ -140,6 +143,8 @@ def _with_fastest(model, shapes, timings, names=None):
         following = wiring.next_alone(name)
         is_fused = layer.activation is keras.activations.linear and following is not None and is_relu(following)
         choice = fastest(layer, shapes[name], timings, names=names)
+        if shown is not None:
+            shown.add(1)
         if choice is not None:
             change = {"activation": "relu"} if is_fused else {}
             replaced[name] = for_serving(layer, *choice, shapes[name], **change)
