@@ -214,6 +214,16 @@ def test_models_of_any_size_nested_and_sequential(favourite):
     assert far(faster.predict(images, verbose=0), model.predict(images, verbose=0)) < 1e-4
 
 
+def test_a_shared_convolution_stays(favourite):
+    favourite("winograd 4")
+    image, shared = keras.Input((12, 12, 16)), keras.layers.Conv2D(16, 3, padding="same", name="shared")
+    model = keras.Model(image, keras.layers.Conv2D(16, 3, name="alone")(shared(shared(image))))
+    faster = recipes.accelerate(model, verbose=False)
+    assert kinds(faster)["shared"] == "Conv2D" and kinds(faster)["alone"] == "WinogradConv2D"
+    images = sample_photos(2, (12, 12), 16)
+    assert far(faster.predict(images, verbose=0), model.predict(images, verbose=0)) < 1e-4
+
+
 def test_a_result_stays_a_result(favourite):
     result = recipes.finetune("small_resnet", "digits", weights=None, epochs=1, verbose=False)
     favourite("winograd 2")

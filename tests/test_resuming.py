@@ -612,6 +612,7 @@ def hungry_base():
     return keras.Model(image, keras.layers.Conv2D(8, 3)(x))
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_told_and_auto_takes_parts(data):
     options = {"plan": [recipes.Stage("all", 2, 0.03, 1, 1, 1, 1)], "verbose": False, "optimizer": "sgd"}
     Hungry.most.assign(10)

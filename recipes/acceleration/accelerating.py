@@ -73,7 +73,7 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     images = sample_photos(max(batch_size, _COMPARED), size, model.input_shape[-1])
     expected = model.predict(images, batch_size=batch_size, verbose=0)
     timings = Timings()
-    shapes = {layer.name: (batch_size, *layer.input.shape[1:]) for layer in flat.layers if _is_one(layer)}
+    shapes = {layer.name: (batch_size, *layer.input.shape[1:]) for layer in _convolutions(flat)}
     shown = keras.utils.Progbar(len(shapes), unit_name="convolution") if verbose and shapes else None
     faster = _with_fastest(simple, shapes, timings, shown=shown)
     if faster is not simple and not _agree(faster, images, expected, batch_size):
@@ -128,9 +128,10 @@ def _flat(model, size):
     return flat
 
 
-def _is_one(layer):
-    """Whether a layer is a convolution, called once."""
-    return isinstance(layer, keras.layers.Conv2D) and isinstance(layer.output, keras.KerasTensor)
+def _convolutions(flat):
+    """Those that are called once, so that their kernel may be kept for one size of images."""
+    calls = Wiring(flat).calls
+    return [layer for layer in flat.layers if isinstance(layer, keras.layers.Conv2D) and calls[layer.name] == 1]
 
 
 def _with_fastest(model, shapes, timings, names=None, shown=None):
@@ -138,7 +139,7 @@ def _with_fastest(model, shapes, timings, names=None, shown=None):
     wiring = Wiring(model)
     replaced, fused = {}, set()
     for name, layer in wiring.operations.items():
-        if name not in shapes or wiring.calls[name] != 1:
+        if name not in shapes:
             continue
         following = wiring.next_alone(name)
         is_fused = layer.activation is keras.activations.linear and following is not None and is_relu(following)
