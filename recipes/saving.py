@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+import layers  # noqa: F401 (models may hold them, and Keras must know them to load such)
 from recipes.checks import complaint
 from recipes.files import write_json
 from recipes.reporting.pages import write_page

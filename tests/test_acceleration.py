@@ -224,15 +224,29 @@ def test_a_shared_convolution_stays(favourite):
     assert far(faster.predict(images, verbose=0), model.predict(images, verbose=0)) < 1e-4
 
 
-def test_a_result_stays_a_result(favourite):
-    result = recipes.finetune("small_resnet", "digits", weights=None, epochs=1, verbose=False)
+LOAD = """
+import sys, numpy as np, recipes
+labels = [each.label for each in recipes.load("faster").predict(np.load("images.npy"))]
+assert labels == sys.argv[1].split(), labels
+"""
+
+
+def test_a_result_stays_a_result_and_loads_in_a_fresh_process(favourite, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = recipes.finetune("small_resnet", "digits", plan="head", epochs=1, verbose=False)
     favourite("winograd 2")
-    faster = recipes.accelerate(result)
+    faster = recipes.accelerate(result, verbose=False)
     assert faster.class_names == result.class_names
     assert "WinogradConv2D" in kinds(faster.model).values()
     images = result.data.test.images(0, 20)
     first, second = ([each.label for each in one.predict(images)] for one in (result, faster))
     assert first == second
+    faster.save("faster")
+    np.save("images.npy", images)
+    done = subprocess.run([sys.executable, "-c", LOAD, " ".join(first)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(ValueError, match="export: the format 'onnx' takes no accelerated model"):
+        faster.export("served", formats=["saved_model", "onnx"])
 
 
 UNKNOWN_SIZE = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 3)])

@@ -25,7 +25,7 @@ ROOM_MAY_IMPORT = {
     "acceleration": {"checks", "files", "locks", "values", "data", "bases", "layers", "timing"},
     "reporting": {"checks", "files", "values"},
     "timing": set(),
-    "saving": {"checks", "files", "values", "reporting"},
+    "saving": {"checks", "files", "values", "reporting", "layers"},
     "training": {"checks", "files", "locks", "values", "data", "bases", "acceleration", "saving"},
     "prediction": {"checks", "values", "data", "saving"},
     "evaluation": {"checks", "values", "data", "saving", "prediction", "reporting"},

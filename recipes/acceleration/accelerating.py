@@ -1,6 +1,7 @@
 """recipes.accelerate: the same network, each convolution by the algorithm that is fastest on this machine."""
 
 import dataclasses
+import functools
 import statistics
 import warnings
 
@@ -71,7 +72,7 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     flat = _flat(model, size)
     simple = simplified(flat)
     images = sample_photos(max(batch_size, _COMPARED), size, model.input_shape[-1])
-    expected = model.predict(images, batch_size=batch_size, verbose=0)
+    expected = _outputs(model, images, batch_size)
     timings = Timings()
     shapes = {layer.name: (batch_size, *layer.input.shape[1:]) for layer in _convolutions(flat)}
     shown = keras.utils.Progbar(len(shapes), unit_name="convolution") if verbose and shapes else None
@@ -154,17 +155,30 @@ def _with_fastest(model, shapes, timings, names=None, shown=None):
 
 
 def _agree(model, images, expected, batch_size):
-    outputs = model.predict(images, batch_size=batch_size, verbose=0)
-    return np.abs(outputs - expected).max() <= TOLERANCE * np.abs(expected).max()
+    difference = np.abs(_outputs(model, images, batch_size) - expected).max()
+    return difference <= TOLERANCE * np.abs(expected).max()
+
+
+def _outputs(model, images, batch_size):
+    run = _in_graph(model)
+    parts = [run(tf.constant(images[start : start + batch_size])) for start in range(0, len(images), batch_size)]
+    return np.concatenate([part.numpy() for part in parts])
+
+
+def _in_graph(model):
+    """A function of images of a graph that does not know how many there are, as those who serve have it."""
+
+    def run(images):
+        return model(tf.cast(images, model.inputs[0].dtype), training=False)
+
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
+    return tf.function(run, input_signature=signature, autograph=False)
 
 
 def _quickest(models, images):
-    """The first of the models that is not slower than the last, in a graph and on a batch."""
-    images = tf.constant(images, models[0].inputs[0].dtype)
-    runs = {}
+    """The fastest of the models on a batch."""
+    images, runs = tf.constant(images), {}
     for place, model in enumerate(models):
-        signature = [tf.TensorSpec((None, *images.shape[1:]), images.dtype)]
-        call = tf.function(lambda x, model=model: model(x, training=False), input_signature=signature, autograph=False)
-        runs[place] = lambda call=call: call(images)
+        runs[place] = functools.partial(_in_graph(model), images)
     seconds = {place: statistics.median(taken) for place, taken in alternating(runs, rounds=5).items()}
     return models[min(seconds, key=seconds.get)]

@@ -58,7 +58,8 @@ def export(
             still there, else its images, else made-up ones. At most 512 of them, spread evenly, are run.
         crops: 2, 5 or 10 to average the answers over crops of an image that is taken 8/7 as large, see
             `layers.CropAverage`; each costs as much as one image.
-        simplify: whether BatchNormalization is folded into convolutions and `ResizeConv` collapsed first.
+        simplify: whether BatchNormalization is folded into convolutions, `ResizeConv` collapsed and ReLU put behind
+            max-pooling first.
         tolerance: largest difference of a probability, above 0; by default 1e-5, for ONNX and LiteRT 1e-4, and for
             models in half precision 1e-2.
 
@@ -81,6 +82,7 @@ def export(
         check_number(where, "tolerance", tolerance, above=True)
     result = open_classifier(model, where)
     check_names(result.class_names, where)
+    _check_algorithms(result.model, formats, where)
     measured = _with_crops(result, crops)
     tolerances = {name: tolerance or tolerance_of(name, result.model) for name in formats}
     chosen = Samples(measured, samples, where)
@@ -118,6 +120,16 @@ def _with_crops(result, crops):
     image = keras.Input((*size, result.channels), name="images")
     model = keras.Model(image, average(image), name=result.model.name)
     return dataclasses.replace(result, model=model, image_size=size)
+
+
+def _check_algorithms(model, formats, where):
+    """Raise ValueError where a format would hold what only TensorFlow compiles, or only this package knows."""
+    others = [name for name in formats if name != "saved_model"]
+    special = [layer.name for layer in model.layers if isinstance(layer, (layers.WinogradConv2D, layers.FFTConv2D))]
+    if others and special:
+        rule = f"the format {others[0]!r} takes no accelerated model"
+        mend = "Export what you had before recipes.accelerate, or the SavedModel alone."
+        raise ValueError(complaint(where, rule, f"{special[0]!r} computed by another algorithm", mend))
 
 
 def _check_served(folder, formats, where):
