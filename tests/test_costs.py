@@ -139,6 +139,8 @@ FIRST_CASES = {type(case.make()): case for case in reversed(LAYERS)}
 
 # They bring images to size by products of matrices.
 RESAMPLED = (layers.RandomResizedCrop, layers.RandomScaleCrop)
+# What they do is counted, which is not what a direct convolution does.
+BY_OTHER_ALGORITHMS = (layers.FFTConv2D, layers.PatchConv2D, layers.WinogradConv2D)
 
 
 @pytest.mark.parametrize("kind", FIRST_CASES, ids=lambda kind: kind.__name__)
@@ -155,6 +157,10 @@ def test_every_layer_of_the_project_is_counted(kind):
         assert row.multiply_adds == multiply_adds(convolutions) > 0
     elif isinstance(layer, layers.CropAverage):
         assert row.multiply_adds % recipes.cost(layer.model, optimizer=None).multiply_adds == 0 < row.multiply_adds
+    elif kind in BY_OTHER_ALGORITHMS:
+        direct = np.prod(layer.kernel.shape) * np.prod(row.output_shape[:-1])
+        # Cutting out patches is a convolution by ones; spectra are not products.
+        assert row.multiply_adds > direct if kind is layers.PatchConv2D else 0 < row.multiply_adds < direct
     elif layer.trainable_weights:
         places = row.output_shape[:-1]  # binary, ternary and resized convolutions, dense layers
         kernel = getattr(layer, "convolution", layer).kernel

@@ -53,7 +53,8 @@ def fastest_algorithms(model, batch_size, *, is_trained=False):
     """
     wiring, timings, algorithms = Wiring(model), Timings(), {}
     for name, layer in wiring.operations.items():
-        if isinstance(layer, keras.layers.Conv2D) and wiring.calls[name] == 1 and None not in layer.input.shape[1:]:
+        is_one = isinstance(layer, keras.layers.Conv2D) and wiring.calls[name] == 1
+        if is_one and layer.activity_regularizer is None and None not in layer.input.shape[1:]:
             shape = (batch_size, *layer.input.shape[1:])
             choice = fastest(layer, shape, timings, is_trained=is_trained)
             if choice is not None:

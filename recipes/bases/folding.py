@@ -87,12 +87,12 @@ def _is_plain(convolution, normalization):
 
 def _computed(convolution, normalization, is_trained, algorithm):
     """A function of images to what a convolution, and the normalization after it, make of them."""
+    factors, offsets = (None, None) if normalization is None else _factors_and_offsets(normalization)
 
     def product():
         """(kernel, what is added at the end or None)."""
         if normalization is None:
             return convolution.kernel, convolution.bias
-        factors, offsets = _factors_and_offsets(normalization)
         shift = offsets if convolution.bias is None else offsets + convolution.bias * factors
         return convolution.kernel * _by_kernel(convolution, factors), shift
 
