@@ -249,6 +249,11 @@ def test_a_result_stays_a_result_and_loads_in_a_fresh_process(favourite, tmp_pat
         faster.export("served", formats=["saved_model", "onnx"])
 
 
+class Subclassed(keras.Model):
+    def call(self, images):
+        return images
+
+
 UNKNOWN_SIZE = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 3)])
 
 
@@ -260,6 +265,7 @@ UNKNOWN_SIZE = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv
         ({"image_size": 32}, ValueError, "image_size must be that of the model, 24×24. Received image_size=32"),
         ({"image_size": "large"}, TypeError, "image_size must be a whole number"),
         ({"model": keras.Sequential([keras.layers.Conv2D(4, 3)])}, TypeError, "from one batch of images"),
+        ({"model": Subclassed()}, TypeError, "model must be functional or sequential"),
         ({"model": UNKNOWN_SIZE}, ValueError, "image_size must be given"),
     ],
 )

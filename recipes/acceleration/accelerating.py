@@ -94,7 +94,8 @@ def _check_model(model):
     if not isinstance(model, keras.Model):
         rule, mend = "model must be a keras.Model or a Result", "Pass what keras.Model or recipes.finetune gave."
         raise TypeError(complaint("accelerate", rule, f"a {type(model).__name__}", mend))
-    is_one = hasattr(model, "inputs") and model.inputs and len(model.inputs) == len(model.outputs) == 1
+    is_graph = model.built if isinstance(model, keras.Sequential) else "output_layers" in model.get_config()
+    is_one = is_graph and model.inputs and len(model.inputs) == len(model.outputs) == 1
     if not is_one or len(model.input_shape) != 4:
         rule = "model must be functional or sequential, from one batch of images to one output"
         mend = "Build it with keras.Model(image, output), or keras.Sequential with an Input."
@@ -118,8 +119,6 @@ def _known_size(model, image_size):
 
 def _flat(model, size):
     """A copy in one flat graph, which shares nothing with the model."""
-    if not isinstance(model, keras.Sequential) and "output_layers" not in model.get_config():
-        _check_model(None)
     image = keras.Input((*size, model.input_shape[-1]), dtype=model.inputs[0].dtype, name=model.inputs[0].name)
     flattening = Flattening("accelerate", lambda *_: None)
     flat = keras.Model(image, flattening.unfold(model, image), name=model.name)

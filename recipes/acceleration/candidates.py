@@ -44,6 +44,7 @@ def _is_plain(layer):
         and layer.groups == 1
         and layer.data_format == "channels_last"
         and layer.dtype_policy.name == "float32"
+        and not layer.lora_enabled
     )
 
 
