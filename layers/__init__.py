@@ -23,6 +23,7 @@ from layers.convolutions.stacked_conv import StackedConv
 from layers.convolutions.ternary_conv import TernaryConv
 from layers.convolutions.ternary_dense import TernaryDense
 from layers.convolutions.winograd_conv import WinogradConv2D
+from layers.exchange import exchange_convolutions
 from layers.heads.knn_classifier import KNNClassifier
 from layers.heads.knn_loss import KNNLoss
 from layers.heads.nca_loss import NCALoss
@@ -61,6 +62,7 @@ __all__ = [
     "TransitionBlock",
     "WinogradConv2D",
     "collapse_resize_conv",
+    "exchange_convolutions",
     "factor_convolution",
     "is_unfoldable",
     "packed_weights",

@@ -150,24 +150,39 @@ def test_transformed_says_what_it_needs():
         layers.WinogradConv2D(2, is_transformed=True)(keras.Input((None, None, 3)))
 
 
-@each_algorithm
-def test_weights_move_freely_to_a_plain_convolution_and_back(make, tmp_path):
-    """By memory and by file: a network's config with the other class in it takes the weights as they are."""
+KINDS = (layers.WinogradConv2D, layers.FFTConv2D, layers.PatchConv2D)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_network_of_one_becomes_one_of_the_other(kind, tmp_path):
     images = np.random.default_rng(4).normal(size=(2, 9, 9, 3)).astype("float32")
     image = keras.Input((9, 9, 3))
-    plain = keras.Model(image, keras.layers.Conv2D(5, 3, name="first", bias_initializer="normal")(image))
+    x = keras.layers.Conv2D(5, 3, name="first", padding="same", bias_initializer="normal", activation="tanh")(image)
+    second = keras.layers.Conv2D(4, 3, name="second", use_bias=False)
+    inner = keras.Sequential([keras.Input((9, 9, 5)), second], name="inner")
+    grouped = keras.layers.Conv2D(4, 3, groups=2, name="grouped")
+    plain = keras.Model(image, keras.layers.ReLU()(grouped(inner(x))))
     plain.save(tmp_path / "plain.keras")
-    loaded = keras.saving.load_model(tmp_path / "plain.keras")
+    other = layers.exchange_convolutions(keras.saving.load_model(tmp_path / "plain.keras"), kind)
+    assert type(other.get_layer("first")) is kind
+    assert type(other.get_layer("inner").get_layer("second")) is kind
+    assert type(other.get_layer("grouped")) is keras.layers.Conv2D
+    assert far(other(images), plain(images)) < 2e-5
+    other.save(tmp_path / "other.keras")
+    back = layers.exchange_convolutions(keras.saving.load_model(tmp_path / "other.keras"), keras.layers.Conv2D)
+    assert type(back.get_layer("first")) is keras.layers.Conv2D
+    np.testing.assert_array_equal(numpy(back(images)), numpy(plain(images)))
+    assert back.get_layer("first").get_config() == plain.get_layer("first").get_config()
 
-    def other(layer):
-        is_first = isinstance(layer, keras.layers.Conv2D)
-        return make(name="first") if is_first else type(layer).from_config(layer.get_config())
 
-    model = keras.models.clone_model(loaded, clone_function=other)
-    model.set_weights(loaded.get_weights())
-    assert far(model(images), plain(images)) < 2e-5
-    plain.set_weights(model.get_weights())
-    assert [weight.path for weight in model.weights] == [weight.path for weight in plain.weights]
+def test_exchange_says_what_it_takes():
+    with pytest.raises(TypeError, match=r"exchange_convolutions: model must be a keras.Model\. Received 'net'"):
+        layers.exchange_convolutions("net", keras.layers.Conv2D)
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
+    with pytest.raises(TypeError, match="kind must be a class of convolutions"):
+        layers.exchange_convolutions(model, keras.layers.Dense)
+    with pytest.raises(ValueError, match="tile is not known"):
+        layers.exchange_convolutions(model, layers.WinogradConv2D, tile=9)
 
 
 @pytest.mark.parametrize("levels", [0, 1, 2, 3])

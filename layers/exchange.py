@@ -1,0 +1,60 @@
+"""A network with its convolutions computed by another algorithm."""
+
+import keras
+
+from layers._arguments import complaint
+
+
+def exchange_convolutions(model, kind, **arguments):
+    """The same network with the same weights, its `Conv2D` layers of another class.
+
+    For a saved network: load it, then exchange. Keras names the parts of its files by the classes of layers, so that
+    the file of one does not load into the other by itself. Convolutions that the class cannot compute stay as they are.
+
+    Args:
+        model: functional or sequential model, built.
+        kind: `keras.layers.Conv2D`, or a class of this package with its arguments: `WinogradConv2D`, `FFTConv2D`,
+            `PatchConv2D`.
+        **arguments: of `kind`, beside those of a Conv2D, such as `tile=2`.
+
+    Returns:
+        keras.Model, which shares nothing with `model`.
+
+    Raises:
+        TypeError: `model` is no model, or `kind` no class of convolutions.
+        ValueError: an argument is out of the range of `kind`.
+
+    Example:
+        >>> import keras, layers
+        >>> image = keras.Input((16, 16, 3))
+        >>> model = keras.Model(image, keras.layers.Conv2D(8, 3)(image))
+        >>> type(layers.exchange_convolutions(model, layers.WinogradConv2D, tile=2).layers[-1]).__name__
+        'WinogradConv2D'
+    """
+    where = "exchange_convolutions"
+    if not isinstance(model, keras.Model):
+        rule, mend = "model must be a keras.Model", "Pass what keras.Model or keras.saving.load_model gave."
+        raise TypeError(complaint(where, rule, repr(model), mend))
+    if not (isinstance(kind, type) and issubclass(kind, keras.layers.Conv2D)):
+        mend = "Pass keras.layers.Conv2D or layers.WinogradConv2D, say."
+        raise TypeError(complaint(where, "kind must be a class of convolutions", repr(kind), mend))
+    kind(1, 3, **arguments)  # what is wrong with the arguments is wrong for every layer
+
+    def exchanged(layer):
+        return _exchanged(layer, kind, arguments)
+
+    other = keras.models.clone_model(model, clone_function=exchanged, recursive=True)
+    other.set_weights(model.get_weights())
+    return other
+
+
+def _exchanged(layer, kind, arguments):
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.Conv2D) and not getattr(layer, "is_transformed", False):
+        shared = {name: value for name, value in config.items() if name in keras.layers.Conv2D(1, 1).get_config()}
+        try:
+            return kind.from_config(shared | arguments)
+        except TypeError as error:  # by which Keras passes on what the constructor says
+            if not isinstance(error.__context__, ValueError):
+                raise
+    return type(layer).from_config(config)
