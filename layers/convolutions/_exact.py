@@ -32,6 +32,14 @@ def check_applies(layer, *, strides=(1, 1), dilation_rate=(1, 1), because):
             raise ValueError(complaint(where, rule, f"{name}={value!r}", mend))
 
 
+def check_transformed(layer, is_transformed):
+    """Raise ValueError where `layer` is to hold its kernel transformed and computes in half precision."""
+    if is_transformed and not is_float32(layer):
+        received = f"dtype={layer.dtype_policy.name!r}"
+        mend = "Pass dtype='float32', or is_transformed=False, which then convolves directly."
+        raise ValueError(complaint(type(layer).__name__, "is_transformed needs single precision", received, mend))
+
+
 def has_sides(inputs):
     """Whether height and width are known while the graph is made."""
     return None not in tuple(inputs.shape)[1:3]

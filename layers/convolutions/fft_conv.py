@@ -3,7 +3,7 @@
 import keras
 
 from layers._arguments import check_whole, complaint
-from layers.convolutions._exact import check_applies, check_sizes, has_sides, is_float32
+from layers.convolutions._exact import check_applies, check_sizes, check_transformed, has_sides, is_float32
 from layers.convolutions._fourier import best_size, convolve_transformed, transform_kernel
 
 
@@ -56,10 +56,7 @@ class FFTConv2D(keras.layers.Conv2D):
                 rule = f"size must be larger than kernel_size={self.kernel_size}"
                 mend = f"Pass size={2 * max(self.kernel_size)}, say, or None."
                 raise ValueError(complaint(where, rule, f"size={size}", mend))
-        if is_transformed and not is_float32(self):
-            received = f"dtype={self.dtype_policy.name!r}"
-            mend = "Pass dtype='float32', or is_transformed=False, which then convolves directly."
-            raise ValueError(complaint(where, "is_transformed needs single precision", received, mend))
+        check_transformed(self, is_transformed)
         self.size = size
         self.is_transformed = is_transformed
 

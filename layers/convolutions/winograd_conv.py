@@ -3,7 +3,7 @@
 import keras
 
 from layers._arguments import check_choice, check_whole, complaint
-from layers.convolutions._exact import check_applies, check_sizes, has_sides, is_float32
+from layers.convolutions._exact import check_applies, check_sizes, check_transformed, has_sides, is_float32
 from layers.convolutions._winograd import convolve, convolve_transformed, transform_kernel
 
 _TILES = (2, 3, 4, 5, 6)
@@ -75,10 +75,7 @@ class WinogradConv2D(keras.layers.Conv2D):
         for name, value in (("rows", rows), ("images", images)):
             if value is not None:
                 check_whole(where, name, value)
-        if is_transformed and not is_float32(self):
-            received = f"dtype={self.dtype_policy.name!r}"
-            mend = "Pass dtype='float32', or is_transformed=False, which then convolves directly."
-            raise ValueError(complaint(where, "is_transformed needs single precision", received, mend))
+        check_transformed(self, is_transformed)
         self.tile = tile
         self.rows = rows
         self.images = images
