@@ -223,9 +223,6 @@ def test_pruned_equals_masked(name, random, tmp_path):
     check_equal(keras.saving.load_model(tmp_path / "smaller.keras"), masked, images)
 
 
-MIXING = (conv, dense, keras.layers.Conv2DTranspose, keras.layers.SeparableConv2D)
-
-
 def masked_alike(channels, gone):
     """The model with masks wherever channels are mixed, at the places that `without_units` is seen to leave out.
 
@@ -235,25 +232,21 @@ def masked_alike(channels, gone):
     before = model.get_weights()
     for weight in model.weights:
         if weight.name.endswith("kernel") and len(weight.shape) > 1:
-            axis = len(weight.shape) - (1 if "transpose" in weight.path else 2)
-            sides = [-1 if place == axis else 1 for place in range(len(weight.shape))]
-            weight.assign(np.broadcast_to(np.arange(weight.shape[axis]).reshape(sides), weight.shape))
+            numbers = np.arange(weight.shape[-2], dtype="float32")[:, None]
+            weight.assign(np.broadcast_to(numbers, weight.shape))
     numbered = without_units(channels, gone)
     model.set_weights(before)
 
-    def masked(layer, kernel):
-        axis = -1 if isinstance(layer, keras.layers.Conv2DTranspose) else -2
+    def masked(layer):
+        smaller = numbered.get_layer(layer.name)
+        kernel = smaller.depthwise_kernel if hasattr(smaller, "depthwise_kernel") else smaller.kernel
         mask = np.zeros(layer.input.shape[-1], "float32")
         mask[np.unique(keras.ops.convert_to_numpy(kernel)).astype(int)] = 1
-        assert mask.sum() == kernel.shape[axis]
+        assert mask.sum() == kernel.shape[-2]
         return lambda x: layer(x * mask)
 
-    replaced = {}
-    for layer in model.layers:
-        if type(layer) in MIXING and getattr(layer, "groups", 1) == 1:
-            smaller = numbered.get_layer(layer.name)
-            replaced[layer.name] = masked(layer, getattr(smaller, "depthwise_kernel", None) or smaller.kernel)
-    return Wiring(model).rewired(replaced=replaced)
+    mixing = [layer for layer in model.layers if type(layer) in (conv, dense, keras.layers.SeparableConv2D)]
+    return Wiring(model).rewired(replaced={layer.name: masked(layer) for layer in mixing})
 
 
 def settled(model, random, size):
