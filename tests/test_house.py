@@ -35,6 +35,10 @@ ROOM_MAY_IMPORT = {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
         "finetuning",
     },
+    "compression": {
+        *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "prediction", "evaluation"),
+        *("reporting", "serving", "costs", "timing", "layers"),
+    },
     "advising": {"checks", "files", "values", "data", "bases", "saving", "reporting"},
     "costs": {"checks", "values", "bases", "training", "timing"},
     "redesigning": {"checks", "bases", "timing"},
@@ -46,7 +50,12 @@ ROOM_MAY_IMPORT = {
 # What a server answers other programs, in the words of TensorFlow Serving.
 ANSWERS = ("BadRequestError", "_RefusedError")
 # A value's methods hand on to the verbs by the public door, and its repr is the report's table.
-INSIDE_FUNCTIONS = {("values", "recipes"), ("values", "reporting"), ("redesigning", "reporting")}
+INSIDE_FUNCTIONS = {
+    ("values", "recipes"),
+    ("values", "reporting"),
+    ("redesigning", "reporting"),
+    ("compression", "reporting"),
+}
 
 # The one file of the layers that may ask a backend for what Keras has no word for, where that backend runs.
 COMPILING = ("_compiling.py", "tensorflow")

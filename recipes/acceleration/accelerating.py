@@ -13,7 +13,7 @@ from recipes.acceleration.candidates import for_serving
 from recipes.acceleration.choosing import fastest
 from recipes.acceleration.samples import sample_photos
 from recipes.acceleration.timings import Timings
-from recipes.bases.flattening import Flattening
+from recipes.bases.flattening import flat_copy
 from recipes.bases.rewiring import Wiring
 from recipes.bases.simplifying import is_relu, simplified
 from recipes.checks import check_whole, complaint, image_size_pair
@@ -69,7 +69,7 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     check_whole("accelerate", "batch_size", batch_size)
     _check_model(model)
     size = _known_size(model, image_size)
-    flat = _flat(model, size)
+    flat = flat_copy(model, "accelerate", size)
     simple = simplified(flat)
     images = sample_photos(max(batch_size, _COMPARED), size, model.input_shape[-1])
     expected = _outputs(model, images, batch_size)
@@ -115,17 +115,6 @@ def _known_size(model, image_size):
         rule = f"image_size must be that of the model, {own[0]}×{own[1]}"
         raise ValueError(complaint("accelerate", rule, f"image_size={image_size}", "Leave it out."))
     return size
-
-
-def _flat(model, size):
-    """A copy in one flat graph, which shares nothing with the model."""
-    image = keras.Input((*size, model.input_shape[-1]), dtype=model.inputs[0].dtype, name=model.inputs[0].name)
-    flattening = Flattening("accelerate", lambda *_: None)
-    flat = keras.Model(image, flattening.unfold(model, image), name=model.name)
-    for old, new in flattening.copies.values():
-        if isinstance(old, keras.layers.Layer) and old.weights:
-            new.set_weights(old.get_weights())
-    return flat
 
 
 def _convolutions(flat):

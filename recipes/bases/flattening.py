@@ -86,6 +86,28 @@ class Flattening:
             raise ValueError(complaint(self.where, rule, f"a {type(operation).__name__} ({error})", mend)) from error
 
 
+def flat_copy(model, where, image_size=None):
+    """A functional copy of a model in one flat graph, which shares nothing with it.
+
+    Args:
+        model: functional or sequential, with one input and one output.
+        where: the verb named in errors.
+        image_size: `(height, width)` for a model that takes images of any size; None keeps its own.
+
+    Returns:
+        keras.Model of the same name, inputs, outputs and weights; what trains in it is what trains in `model`.
+    """
+    size = tuple(model.input_shape[1:-1]) if image_size is None else tuple(image_size)
+    first = model.inputs[0]
+    image = keras.Input((*size, model.input_shape[-1]), dtype=first.dtype, name=first.name)
+    flattening = Flattening(where, lambda *_: None)
+    copy = keras.Model(image, flattening.unfold(model, image), name=model.name)
+    for old, new in flattening.copies.values():
+        if isinstance(old, keras.layers.Layer) and old.weights:
+            new.set_weights(old.get_weights())
+    return copy
+
+
 def ordered_calls(config):
     """`(name, index, node)` for each call in the config of a functional model, every call after those it needs."""
     done = {reference[:2] for reference in references(config["input_layers"])}

@@ -6,7 +6,7 @@ import unicodedata
 WIDTH = 100
 _CLASSES = 20
 _NAME = 36
-_SHORT = {"top_5_accuracy": "top-5"}
+_SHORT = {"top_5_accuracy": "top-5", "stored_bytes": "stored", "compressed_bytes": "gzipped"}
 
 
 def report_table(report):
@@ -52,7 +52,7 @@ def amount(name, value):
 
 def title(name):
     """The name of a score or quantity, as a reader would write it: `top-5`, `calibration error`, `weights`."""
-    if name.endswith("_bytes"):
+    if name.endswith("_bytes") and name not in _SHORT:
         return name.removesuffix("_bytes") + "s"
     return _SHORT.get(name, name.replace("_", " "))
 

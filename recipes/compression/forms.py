@@ -1,0 +1,61 @@
+"""The files that compressed networks are written to, and how each is run: what size and latency are measured on."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.checks import check_choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """One kind of file.
+
+    Args:
+        name: as verbs take it.
+        file: name of the file, with the ending that tells its kind.
+        write: function of (Result, path) that writes a float32 model.
+        runner: function of (model, path) to a function of float32 images `(batch, height, width, channels)`, RGB
+            0–255, to probabilities, run as whoever serves the file runs it.
+    """
+
+    name: str
+    file: str
+    write: Callable
+    runner: Callable
+
+
+def find_form(name, where):
+    """The Form of that name; ValueError where there is none."""
+    check_choice(where, "form", name, FORMS)
+    return FORMS[name]
+
+
+def content_of(form, result):
+    """The bytes of the file that a Result becomes in a Form."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, form.file)
+        form.write(result, path)
+        return path.read_bytes()
+
+
+def _write_keras(result, path):
+    result.model.save(path)
+
+
+def _run_keras(model, path):
+    """As a SavedModel runs it: one graph, of a batch of any size."""
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
+
+    def answer(images):
+        return model(tf.cast(images, model.inputs[0].dtype), training=False)
+
+    graph = tf.function(answer, input_signature=signature, autograph=False)
+    return lambda images: np.asarray(graph(tf.constant(images)))
+
+
+FORMS = {form.name: form for form in (Form("keras", "model.keras", _write_keras, _run_keras),)}
