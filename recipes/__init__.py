@@ -31,6 +31,7 @@ _ROOMS = {
     "evaluate": "evaluation",
     "export": "serving.exporting",
     "finetune": "finetuning",
+    "fold": "compression.folding",
     "list_bases": "bases",
     "load": "saving",
     "load_data": "data",

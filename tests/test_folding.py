@@ -1,11 +1,14 @@
 """BatchNormalization folded into convolutions gives the same features from fewer operations."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from cases import random_images
 
+import recipes
 from recipes.bases import build_network, folded
 from recipes.bases.simplifying import without_normalization
 
@@ -301,3 +304,38 @@ def test_what_stays_is_named_with_its_reason():
     assert "Conv2DTranspose comes behind" in notes["turned"]
     assert "channels do not stand last" in notes["rows_too"]
     assert "activation of 'active'" in notes["last"]
+
+
+def test_the_verb_unfolds_and_leaves_what_it_is_given_as_it_was(classifier, tmp_path):
+    inner = chained(keras.layers.Conv2D(5, 3), keras.layers.BatchNormalization(name="inner"))
+    image = keras.Input((9, 9, 6))
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inner(image))))
+    images = np.random.default_rng(0).normal(size=(2, 9, 9, 6)).astype("float32")
+    expected = model(images, training=False).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        folded = recipes.fold(model)
+    folded.save(tmp_path / "folded.keras")
+    loaded = keras.saving.load_model(tmp_path / "folded.keras")
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in loaded.layers)
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-5 * np.abs(expected).max())
+    for layer in folded.layers[1:]:
+        layer.set_weights([0 * value for value in layer.get_weights()])
+    np.testing.assert_array_equal(model(images, training=False), expected)
+    result = recipes.fold(classifier)
+    assert result.class_names == classifier.class_names and result.model is not classifier.model
+    photos = random_images(np.random.default_rng(0), 4, 16)
+    np.testing.assert_allclose(result.model(photos), classifier.model(photos, training=False), atol=1e-5)
+
+
+def test_the_verb_names_what_stays_and_refuses_what_is_no_graph():
+    chain = [keras.layers.ReLU(), keras.layers.BatchNormalization(name="behind_relu"), keras.layers.ReLU()]
+    with pytest.warns(UserWarning, match="1 BatchNormalization layers stay. 'behind_relu': a ReLU comes before it"):
+        recipes.fold(chained(*chain))
+    with pytest.raises(TypeError, match="fold: model must be a Result"):
+        recipes.fold("network")
+    one, two = keras.Input((4,)), keras.Input((4,))
+    with pytest.raises(TypeError, match="fold: model must be functional or sequential, with one input"):
+        recipes.fold(keras.Model([one, two], keras.layers.Add()([one, two])))
+    with pytest.raises(TypeError, match="fold: model must be functional"):
+        recipes.fold(keras.Sequential([keras.layers.Dense(3)]))

@@ -49,7 +49,7 @@ def without_normalization(model):
         replaced = {name: before(wiring.operations[name], normalization) for name, normalization in folds.items()}
         absorbed = {normalization.name for normalization in folds.values()}
         if not folds:  # what follows a layer goes into that one first, so that layers behind are left for others
-            pairs = {name: following for name, following in _pairs_behind(wiring)}
+            pairs = dict(_pairs_behind(wiring))
             replaced = {layer.name: behind(layer, wiring.operations[name]) for name, layer in pairs.items()}
             absorbed = set(pairs)
         changed = bool(replaced)
