@@ -107,7 +107,7 @@ def open_classifier(model, where):
     if not isinstance(model, keras.Model):
         mend = "Pass a Result, a folder that recipes.save wrote, or a keras.Model."
         raise TypeError(complaint(where, "model is of no known kind", type(model).__name__, mend))
-    shapes = model.input_shape, model.output_shape
+    shapes = getattr(model, "input_shape", ()), getattr(model, "output_shape", ())
     if len(shapes[0]) != 4 or len(shapes[1]) != 2 or None in shapes[0][1:]:
         mend = "Pass a model from (batch, height, width, channels), with known sizes, to (batch, classes)."
         raise ValueError(complaint(where, "the model must be an image classifier", f"{shapes[0]} to {shapes[1]}", mend))

@@ -8,7 +8,6 @@ import keras
 from recipes.bases.flattening import flat_copy
 from recipes.bases.simplifying import without_normalization
 from recipes.checks import complaint
-from recipes.compression.subjects import check_graph
 from recipes.reporting.tables import cut
 from recipes.values import Result
 
@@ -58,10 +57,18 @@ def fold(model):
 
 
 def _folded(model):
-    check_graph(model, "fold")
+    _check_graph(model)
     folded, notes = without_normalization(flat_copy(model, "fold"))
     if notes:
         named = "; ".join(cut(f"{name!r}: {reason}", _WIDTH) for name, reason in list(notes.items())[:_NAMED])
         more = f"; and {len(notes) - _NAMED} more" if len(notes) > _NAMED else ""
         warnings.warn(f"fold: {len(notes)} BatchNormalization layers stay. {named}{more}", stacklevel=3)
     return folded
+
+
+def _check_graph(model):
+    is_graph = model.built if isinstance(model, keras.Sequential) else "output_layers" in model.get_config()
+    if not is_graph or len(model.inputs) != 1 or len(model.outputs) != 1:
+        rule = "model must be functional or sequential, with one input and one output"
+        mend = "Build it with keras.Model(image, output), or keras.Sequential with an Input."
+        raise TypeError(complaint("fold", rule, f"{model.name!r} of class {type(model).__name__}", mend))

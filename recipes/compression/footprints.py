@@ -34,7 +34,7 @@ def finish(subject, steps, form="keras"):
         Compression. Where no step was kept, its model is that of the classifier as it came, and a warning says so.
     """
     kind = find_form(form, subject.where)
-    first = Step(FIRST, subject.original.model, subject.first_accuracy)
+    first = Step(FIRST, subject.model, subject.first_accuracy)
     kept = [first, *(step for step in steps if step.is_kept)]
     if len(kept) == 1:
         _warn(subject, steps)
@@ -45,7 +45,7 @@ def finish(subject, steps, form="keras"):
         _rung(step, next(sizes), next(times)) if step.is_kept else _rejected(step, subject, kind)
         for step in (first, *steps)
     ]
-    last = kept[-1]
+    last = kept[-1] if len(kept) > 1 else dataclasses.replace(first, model=subject.original.model)
     split = next((name for name in ("test", "valid") if subject.data and len(getattr(subject.data, name))), None)
     before = after = None
     if split is not None:

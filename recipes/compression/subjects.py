@@ -72,7 +72,6 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
         TypeError, ValueError: the model is no classifier in one graph, or the data does not fit it.
     """
     original = open_classifier(model, where)
-    check_graph(original.model, where)
     opened = _opened(data, original, where)
     if opened is None and needs_data:
         rule = "data must be given where the model does not bring it along"
@@ -83,15 +82,6 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
         mend = "Load the data with valid=0.15, or pass max_drop=None and say how far to go."
         raise ValueError(complaint(where, rule, "no validation images", mend))
     return Subject(original, flat_copy(original.model, where), opened, where)
-
-
-def check_graph(model, where):
-    """Raise TypeError unless a Keras model is one graph from one input to one output."""
-    is_graph = model.built if isinstance(model, keras.Sequential) else "output_layers" in model.get_config()
-    if not is_graph or len(model.inputs) != 1 or len(model.outputs) != 1:
-        rule = "model must be functional or sequential, with one input and one output"
-        mend = "Build it with keras.Model(image, output), or keras.Sequential with an Input."
-        raise TypeError(complaint(where, rule, f"{model.name!r} of class {type(model).__name__}", mend))
 
 
 def _opened(data, classifier, where):

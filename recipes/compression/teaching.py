@@ -18,7 +18,9 @@ class Teaching:
     """
 
     def __init__(self, teacher, weight, temperature):
-        self._loss = keras.distillation.LogitsDistillation(temperature=temperature)
+        # By its name, Keras 3.15 takes the divergence of the logits themselves, which is no divergence.
+        divergence = keras.losses.KLDivergence()
+        self._loss = keras.distillation.LogitsDistillation(temperature=temperature, loss=divergence)
         self._teacher = teacher
         self._factor = weight / (1 - weight)  # beside a label loss that counts once
 

@@ -39,12 +39,12 @@ def _ends(compression):
     lines = [
         f"{compression.form} file {_ratio(first.stored_bytes, last.stored_bytes)} smaller · "
         f"multiply-adds {_ratio(first.multiply_adds, last.multiply_adds)} fewer · "
-        f"{_ratio(first.milliseconds, last.milliseconds)} as fast (accuracy of rungs: validation images)"
+        f"{_ratio(first.milliseconds, last.milliseconds)} as fast"
     ]
     if compression.before is not None:
         scores = [report.scores["accuracy"] for report in (compression.before, compression.report)]
         split = compression.report.split
-        lines.append(f"{split} accuracy {scores[0]:.4f} before, {scores[1]:.4f} after")
+        lines.append(f"{split} accuracy {scores[0]:.4f} before, {scores[1]:.4f} after (above: validation images)")
     return lines
 
 
