@@ -30,6 +30,7 @@ _ROOMS = {
     "cost": "costs.costing",
     "evaluate": "evaluation",
     "export": "serving.exporting",
+    "factor": "compression.low_rank",
     "finetune": "finetuning",
     "fold": "compression.folding",
     "list_bases": "bases",
