@@ -31,6 +31,7 @@ _ROOMS = {
     "evaluate": "evaluation",
     "export": "serving.exporting",
     "factor": "compression.low_rank",
+    "few_bits": "compression.few_bits",
     "finetune": "finetuning",
     "fold": "compression.folding",
     "list_bases": "bases",

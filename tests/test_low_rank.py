@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import recipes
-from recipes.compression.factoring import composed, detached, factored, frontiers_of, with_pieces
+from recipes.bases.rewiring import detached
+from recipes.compression.factoring import composed, factored, frontiers_of, with_pieces
 from recipes.compression.factors import KINDS
 from recipes.compression.ranks import Choice, Frontier, allot
 from recipes.compression.reconstructing import reconstruct

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from recipes.bases.flattening import flat_copy
-from recipes.bases.rewiring import Wiring
+from recipes.bases.rewiring import Wiring, detached
 from recipes.checks import complaint
 from recipes.compression.factors import KINDS, positions
 from recipes.compression.ranks import Frontier, allot, most
@@ -184,10 +184,3 @@ def composed(model, choices, chains):
         replaced[first.name] = whole
         passed |= {layer.name for layer in rest}
     return detached(Wiring(model).rewired(replaced=replaced, passed=passed))
-
-
-def detached(model):
-    """A copy of a flat functional model, under the same names, which shares nothing with it."""
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy

@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from recipes.bases.rewiring import detached
 from recipes.checks import check_choice, check_number, complaint
 from recipes.compression.descending import descend
-from recipes.compression.factoring import chosen, composed, detached, frontiers_of, linear_names, with_pieces
+from recipes.compression.factoring import chosen, composed, frontiers_of, linear_names, with_pieces
 from recipes.compression.footprints import finish
 from recipes.compression.forms import find_form
 from recipes.compression.keeping import kept_names
@@ -86,11 +87,13 @@ def factor(
             does not fit the model.
 
     Example:
-        >>> import recipes
-        >>> result = recipes.finetune("small_resnet", "digits", weights=None, epochs=1, verbose=False)
-        >>> quick = recipes.Recovery(epochs=1)
-        >>> small = recipes.factor(result, fraction=0.5, max_drop=None, recovery=quick, verbose=False)
-        >>> small.rungs[1].multiply_adds <= 0.5 * small.rungs[0].multiply_adds
+        >>> import keras, recipes
+        >>> image = keras.Input((16, 16, 3))
+        >>> x = keras.layers.Conv2D(32, 5, activation="relu")(image)
+        >>> x = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(x))
+        >>> untrained = {"max_drop": None, "recovery": recipes.Recovery(epochs=0), "verbose": False}
+        >>> small = recipes.factor(keras.Model(image, x), energy=0.6, **untrained)
+        >>> small.rungs[1].multiply_adds < 0.8 * small.rungs[0].multiply_adds
         True
 
     Source:
@@ -159,7 +162,7 @@ class _Thinner:
         if plan.is_fitted and subject.data is not None:
             split = subject.data.train
             rows = np.random.default_rng(0).permutation(len(split))[:IMAGES]
-            self._images = split.store[np.sort(split.rows[rows])].astype(np.float32)
+            self._images = split.store[np.sort(split.rows[rows])].astype(subject.model.inputs[0].dtype)
         self._last = {}, {}
 
     def attempt(self, model, level):
