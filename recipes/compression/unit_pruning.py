@@ -1,0 +1,77 @@
+"""Filters and neurons really removed, with all that depends on them."""
+
+import keras
+
+from recipes.bases.composites import composite_graph
+from recipes.bases.flattening import flat_copy
+from recipes.checks import check_choice, check_number, check_whole, complaint
+from recipes.compression.unit_budget import choose_units
+from recipes.compression.unit_costs import Costs
+from recipes.compression.unit_groups import Channels
+from recipes.compression.unit_importance import CRITERIA, score_units
+from recipes.compression.unit_removal import without_units
+
+SCOPES = ("global", "layer")
+
+
+def remove_units(
+    model,
+    fraction,
+    *,
+    criterion="l1",
+    scope="global",
+    least=4,
+    divisor=1,
+    leave=(),
+    batches=(),
+    seed=0,
+    where="prune_units",
+):
+    """A model that needs a share of the multiply-adds less, because whole filters and neurons are gone.
+
+    1. Follow the channels through the graph: what is added, multiplied or otherwise bound together goes together.
+    2. Judge how much each unit matters, and choose which go.
+    3. Build the model anew without them, its other weights as they were.
+
+    It gives what `model` gives where the channels that are gone are 0 wherever a convolution or dense layer reads them.
+
+    Args:
+        model: keras.Model, functional or sequential, with one input and one output, built.
+        fraction: of the multiply-adds, 0 to below 1: at least so many go.
+        criterion: one of `CRITERIA`.
+        scope: `"global"` or `"layer"`.
+        least: units that layers keep at least.
+        divisor: layers keep a multiple of this many units, or all.
+        leave: regular expressions for names of layers that keep all their units.
+        batches: pairs of images and labels, for `criterion="taylor"`.
+        seed: for `criterion="random"`.
+        where: the verb named in errors.
+
+    Returns:
+        `(model, notes)`: a new model that shares nothing with the old, and `{layer: why it keeps its units}`.
+    """
+    check_number(where, "fraction", fraction, most=0.9999)
+    check_choice(where, "criterion", criterion, CRITERIA)
+    check_choice(where, "scope", scope, SCOPES)
+    check_whole(where, "least", least)
+    check_whole(where, "divisor", divisor)
+    channels = Channels(_flat(model, where), leave, where)
+    costs = Costs(channels)
+    scores = score_units(channels, criterion, batches=batches, seed=seed)
+    gone = choose_units(costs, scores, fraction, scope=scope, least=least, divisor=divisor, where=where)
+    return without_units(channels, gone), channels.notes(gone)
+
+
+def _flat(model, where):
+    """The model in one flat graph: itself where it is one."""
+    is_graph = isinstance(model, keras.Model) and (
+        model.built if isinstance(model, keras.Sequential) else "output_layers" in model.get_config()
+    )
+    if not is_graph or len(model.inputs) != 1 or len(model.outputs) != 1 or None in model.input_shape[1:]:
+        rule = "model must be built, functional or sequential, with one input of known size and one output"
+        received = f"{getattr(model, 'name', model)!r} of class {type(model).__name__}"
+        raise TypeError(complaint(where, rule, received, "Build it with keras.Model(image, output) and a keras.Input."))
+    if isinstance(model, keras.Sequential):
+        return flat_copy(model, where)
+    is_nested = any(isinstance(part, keras.Model) or composite_graph(part) for part in model.operations)
+    return flat_copy(model, where) if is_nested else model
