@@ -75,3 +75,10 @@ class Wiring:
             outputs = after[name](outputs) if name in after else outputs
             tensors.update({(name, index, place): x for place, x in enumerate(keras.tree.flatten(outputs))})
         return tensors[self._target]
+
+
+def detached(model):
+    """A copy of a flat functional model, its layers under the same names, which shares nothing with it."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
