@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.bases.channels import set_weights
 from recipes.bases.flattening import accepted, call_arguments, needed, ordered_calls, references
 
 
@@ -80,5 +81,6 @@ class Wiring:
 def detached(model):
     """A copy of a flat functional model, its layers under the same names, which shares nothing with it."""
     copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    for layer in copy.layers:
+        set_weights(layer, model.get_layer(layer.name).get_weights())
     return copy
