@@ -344,9 +344,9 @@ def test_least_and_divisor(scope):
 
 def test_layers_are_left_out_by_name():
     model = small_net()
-    smaller, notes = remove_units(model, 0.3, leave=["hid.*", "inner"])
+    smaller, notes = remove_units(model, 0.3, keep=["hid.*", "inner"])
     assert (widths(smaller)["hidden"], widths(smaller)["inner"]) == (12, 5)
-    assert notes["hidden"] == notes["inner"] == "it is left out by name"
+    assert notes["hidden"] == notes["inner"] == "it is to be kept"
     assert widths(smaller)["stem"] == widths(smaller)["outer"] < 6
 
 
@@ -401,7 +401,7 @@ def test_the_least_important_go():
     kernel = keras.ops.convert_to_numpy(model.get_layer("inner").kernel).copy()
     kernel[..., 3] *= 0.1
     model.get_layer("inner").kernel.assign(kernel)
-    smaller, _ = remove_units(model, 1e-6, leave=["stem|outer|hidden"], least=1)
+    smaller, _ = remove_units(model, 1e-6, keep=["stem|outer|hidden"], least=1)
     kept = keras.ops.convert_to_numpy(smaller.get_layer("inner").kernel)
     np.testing.assert_array_equal(kept, kernel[..., [0, 1, 2, 4]])
 
@@ -459,7 +459,7 @@ def test_what_is_not_known_stays_and_is_said():
         ({"fraction": -0.1}, "fraction must be"),
         ({"fraction": "half"}, "fraction must be a number"),
         ({"fraction": 0.99}, "fraction must be at most 0."),
-        ({"leave": ["conv7"]}, "leave must match"),
+        ({"keep": ["conv7"]}, "keep must name"),
         ({"criterion": "l3"}, "criterion is not known"),
         ({"scope": "layers"}, "scope is not known"),
         ({"least": 0}, "least must be at least 1"),

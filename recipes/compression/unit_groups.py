@@ -1,13 +1,11 @@
 """The channels of a flat model, and which of them can be removed together."""
 
 import dataclasses
-import re
 
 import keras
 import numpy as np
 
 from recipes.bases.flattening import call_arguments, ordered_calls, references
-from recipes.checks import complaint
 from recipes.compression.unit_calls import Call, Unknown, is_by_element
 from recipes.compression.unit_rules import rule_for
 from recipes.compression.unit_slices import MIXING, sliced_axes
@@ -42,8 +40,6 @@ class Channels:
 
     Args:
         model: keras.Model, flat, with one input and one output.
-        leave: regular expressions; layers whose whole names they match keep all that they make.
-        where: the verb named in errors.
 
     Attributes:
         steps: every call, in order.
@@ -51,7 +47,7 @@ class Channels:
         made: `{name of a layer with filters or units: ids of what it makes}`.
     """
 
-    def __init__(self, model, leave=(), where="prune_units"):
+    def __init__(self, model):
         self.model = model
         self.steps, self.ties, self.made, self._taken = [], Ties(), {}, {}
         config = model.get_config()
@@ -63,7 +59,6 @@ class Channels:
         self._labels = {self.source: Labels.of_one(model.inputs[0].shape)}
         for name, index, node in ordered_calls(config):
             self._walk(name, index, node)
-        self._leave_out(leave, where)
 
     def _walk(self, name, index, node):
         operation = self._operations[name]
@@ -111,15 +106,10 @@ class Channels:
             self.ties.fix(output.ids, f"its activation, {activation.__name__}, lets channels act on each other")
         return output
 
-    def _leave_out(self, leave, where):
-        for pattern in leave:
-            names = [name for name in self.made if re.fullmatch(pattern, name)]
-            if not names:
-                rule = "leave must match names of layers with filters or units"
-                mend = f"There are {', '.join(list(self.made)[:6])} and so on."
-                raise ValueError(complaint(where, rule, repr(pattern), mend))
-            for name in names:
-                self.ties.fix(self.made[name], "it is left out by name")
+    def keep(self, names):
+        """Let layers keep all that they make."""
+        for name in names:
+            self.ties.fix(self.made[name], "it is to be kept")
 
     def notes(self, gone=()):
         """`{layer: why it keeps all that it makes, or a part of that}`, where `gone` are the units to be removed."""

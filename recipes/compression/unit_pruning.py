@@ -5,6 +5,7 @@ import keras
 from recipes.bases.composites import composite_graph
 from recipes.bases.flattening import flat_copy
 from recipes.checks import check_choice, check_number, check_whole, complaint
+from recipes.compression.keeping import kept_names
 from recipes.compression.unit_budget import choose_units
 from recipes.compression.unit_costs import Costs
 from recipes.compression.unit_groups import Channels
@@ -22,7 +23,7 @@ def remove_units(
     scope="global",
     least=4,
     divisor=1,
-    leave=(),
+    keep=(),
     batches=(),
     seed=0,
     where="prune_units",
@@ -42,7 +43,7 @@ def remove_units(
         scope: `"global"` or `"layer"`.
         least: units that layers keep at least.
         divisor: layers keep a multiple of this many units, or all.
-        leave: regular expressions for names of layers that keep all their units.
+        keep: regular expressions for names of layers that keep all their units, `"first"` or `"last"`.
         batches: pairs of images and labels, for `criterion="taylor"`.
         seed: for `criterion="random"`.
         where: the verb named in errors.
@@ -55,7 +56,8 @@ def remove_units(
     check_choice(where, "scope", scope, SCOPES)
     check_whole(where, "least", least)
     check_whole(where, "divisor", divisor)
-    channels = Channels(_flat(model, where), leave, where)
+    channels = Channels(_flat(model, where))
+    channels.keep(kept_names(keep, list(channels.made), where))
     costs = Costs(channels)
     scores = score_units(channels, criterion, batches=batches, seed=seed)
     gone = choose_units(costs, scores, fraction, scope=scope, least=least, divisor=divisor, where=where)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from recipes.bases.channels import set_weights
 from recipes.bases.flattening import accepted, call_arguments
 from recipes.compression.unit_shapes import whole_key
 from recipes.compression.unit_slices import sliced_config, sliced_weights
@@ -36,7 +37,7 @@ def without_units(channels, removed):
     model = keras.Model(image, tensors[channels.target], name=channels.model.name)
     for step in channels.steps:
         if getattr(step.operation, "weights", ()):
-            made[step.name].set_weights(_weights(step, gone))
+            set_weights(made[step.name], _weights(step, gone))
     return model
 
 
