@@ -217,7 +217,7 @@ def test_rungs_say_what_there_is(subject, result, digits, tmp_path):
     assert done.report.cost["nonzero"] == kept.nonzero
     assert done.notes == {"normal": "it has no kernel"}
     text = repr(done)
-    assert "(b, not kept)" in text and "left alone: normal: it has no kernel" in text
+    assert "\n× b " in text and "left alone: normal: it has no kernel" in text
     assert max(map(len, text.splitlines())) <= 100
     with pytest.raises(ValueError, match="save"):
         done.write(tmp_path / "file")
