@@ -42,6 +42,7 @@ _ROOMS = {
     "plot_curves": "reporting.plots",
     "plot_search": "reporting.search_plots",
     "predict": "prediction",
+    "prune_units": "compression.unit_pruning",
     "redesign": "redesigning.redesigning",
     "save": "saving",
     "search": "searching.searching",

@@ -13,8 +13,8 @@ from recipes.bases.rewiring import Wiring
 from recipes.compression.unit_costs import Costs
 from recipes.compression.unit_groups import Channels
 from recipes.compression.unit_importance import score_units
-from recipes.compression.unit_pruning import remove_units
 from recipes.compression.unit_removal import without_units
+from recipes.compression.unit_transform import Judging, remove_units
 
 conv, dense = keras.layers.Conv2D, keras.layers.Dense
 
@@ -320,7 +320,7 @@ def small_net():
 @pytest.mark.parametrize("fraction", [0.1, 0.33, 0.6])
 def test_so_many_multiply_adds_go(scope, fraction):
     model = build_network("cifar_resnet20", weights=None, image_size=8, class_count=5).model
-    smaller, _ = remove_units(model, fraction, scope=scope)
+    smaller, _ = remove_units(model, fraction, Judging(scope=scope))
     before, after = (recipes.cost(network, optimizer=None).multiply_adds for network in (model, smaller))
     assert fraction <= 1 - after / before < fraction + 0.03  # no more than the last step: a unit, or one of each layer
 
@@ -335,7 +335,7 @@ def test_nothing_goes_where_nothing_is_asked():
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_least_and_divisor(scope):
     model = build_network("cifar_resnet20", weights=None, image_size=8, class_count=5).model
-    smaller, _ = remove_units(model, 0.7, scope=scope, least=6, divisor=4)
+    smaller, _ = remove_units(model, 0.7, Judging(scope=scope, least=6, divisor=4))
     before = widths(model)
     for name, width in widths(smaller).items():
         if width is not None and name != "probabilities":
@@ -344,7 +344,7 @@ def test_least_and_divisor(scope):
 
 def test_layers_are_left_out_by_name():
     model = small_net()
-    smaller, notes = remove_units(model, 0.3, keep=["hid.*", "inner"])
+    smaller, notes = remove_units(model, 0.3, Judging(keep=("hid.*", "inner")))
     assert (widths(smaller)["hidden"], widths(smaller)["inner"]) == (12, 5)
     assert notes["hidden"] == notes["inner"] == "it is to be kept"
     assert widths(smaller)["stem"] == widths(smaller)["outer"] < 6
@@ -401,7 +401,7 @@ def test_the_least_important_go():
     kernel = keras.ops.convert_to_numpy(model.get_layer("inner").kernel).copy()
     kernel[..., 3] *= 0.1
     model.get_layer("inner").kernel.assign(kernel)
-    smaller, _ = remove_units(model, 1e-6, keep=["stem|outer|hidden"], least=1)
+    smaller, _ = remove_units(model, 1e-6, Judging(keep=("stem|outer|hidden",), least=1))
     kept = keras.ops.convert_to_numpy(smaller.get_layer("inner").kernel)
     np.testing.assert_array_equal(kept, kernel[..., [0, 1, 2, 4]])
 
@@ -442,7 +442,7 @@ def test_what_is_not_known_stays_and_is_said():
     x = keras.layers.Dense(8, activation="softmax", name="gated")(x)
     x = keras.layers.GlobalAveragePooling2D()(conv(8, 1, name="after")(x))
     model = keras.Model(image, dense(3, name="output")(x))
-    smaller, notes = remove_units(model, 0.3, scope="layer")
+    smaller, notes = remove_units(model, 0.3, Judging(scope="layer"))
     changed = {name for name, width in widths(smaller).items() if width != widths(model)[name]}
     assert changed == {"between", "after"}
     assert "'mystery', a Mystery that reads it, is not known" in notes["before"]
@@ -459,7 +459,7 @@ def test_what_is_not_known_stays_and_is_said():
         ({"fraction": -0.1}, "fraction must be"),
         ({"fraction": "half"}, "fraction must be a number"),
         ({"fraction": 0.99}, "fraction must be at most 0."),
-        ({"keep": ["conv7"]}, "keep must name"),
+        ({"keep": ("conv7",)}, "keep must name"),
         ({"criterion": "l3"}, "criterion is not known"),
         ({"scope": "layers"}, "scope is not known"),
         ({"least": 0}, "least must be at least 1"),
@@ -468,7 +468,7 @@ def test_what_is_not_known_stays_and_is_said():
 )
 def test_bad_arguments(options, said):
     with pytest.raises((TypeError, ValueError), match=said):
-        remove_units(small_net(), **{"fraction": 0.3} | options)
+        remove_units(small_net(), options.pop("fraction", 0.3), Judging(**options))
 
 
 def test_models_that_are_no_graph():
@@ -483,7 +483,7 @@ def test_models_that_are_no_graph():
 def test_nested_and_sequential_models_are_unfolded():
     inner = keras.Sequential([keras.Input((9, 9, 3)), conv(8, 3, name="one"), layers.FireBlock(8, 8, name="fire")])
     model = keras.Sequential([keras.Input((9, 9, 3)), inner, keras.layers.Flatten(), dense(3, name="output")])
-    smaller, notes = remove_units(model, 0.5, scope="layer")
+    smaller, notes = remove_units(model, 0.5, Judging(scope="layer"))
     assert set(notes) == {"output"}
     assert widths(smaller)["one"] < 8
     assert smaller.output_shape == (None, 3)

@@ -7,31 +7,31 @@ from recipes.checks import complaint
 _ROUNDING = 1e-9
 
 
-def choose_units(costs, scores, fraction, *, scope, least, divisor, where):
-    """Ids of the units whose removal saves a share of the multiply-adds.
+def choose_units(costs, scores, target, judging, where):
+    """Ids of the units without which a model needs no more than so many multiply-adds.
 
     Args:
         costs: Costs of the model.
         scores: importance of each unit, by its id.
-        fraction: of the multiply-adds to save, 0–1.
-        scope: `"global"`: again and again, the units whose share of what is left of their group's importance is
-            smallest for the multiply-adds they save. `"layer"`: the same share of every group, the least important
-            first.
-        least: units that each group keeps at least, where it has so many.
-        divisor: groups keep a multiple of this, or all.
+        target: multiply-adds.
+        judging: Judging. With the scope `"global"`, again and again those units go whose share of what is left of their
+            group's importance is smallest for the multiply-adds that they save; with `"layer"`, the least important
+            units, the same share of every group.
         where: the verb named in errors.
 
     Returns:
         int array.
     """
-    lower = np.array([_least(size, least, divisor) for size in costs.sizes.tolist()], dtype=np.int64)
-    target = costs.whole * (1 - fraction) * (1 + _ROUNDING)
-    reach = 1 - costs.total(lower) / costs.whole if costs.whole else 0.0
+    divisor = judging.divisor
+    lower = least_units(costs, judging)
+    target = target * (1 + _ROUNDING)
     if costs.total(lower) > target:
-        rule = f"fraction must be at most {np.floor(1e4 * reach) / 1e4:.4f} for this model, some of whose layers stay"
-        raise ValueError(complaint(where, rule, fraction, "Ask for less, or pass a smaller least or divisor."))
+        reach = np.floor(1e4 * (1 - costs.total(lower) / costs.whole)) / 1e4
+        received = f"{1 - target / costs.whole:.4f} of the multiply-adds to be removed"
+        rule = f"fraction must be at most {reach:.4f} for this model, of which the rest must stay"
+        raise ValueError(complaint(where, rule, received, "Ask for less, or pass a smaller least or divisor."))
     order = [group.units[np.argsort(scores[group.units], kind="stable")] for group in costs.groups]
-    if scope == "layer":
+    if judging.scope == "layer":
         kept = _alike(costs, lower, target, divisor)
     else:
         kept = _ranked(costs, [scores[units] for units in order], lower, target, divisor)
@@ -39,9 +39,10 @@ def choose_units(costs, scores, fraction, *, scope, least, divisor, where):
     return np.concatenate([np.zeros(0, np.int64), *gone])
 
 
-def _least(size, least, divisor):
-    whole = -(-least // divisor) * divisor
-    return min(size, max(whole, 1))
+def least_units(costs, judging):
+    """The least number of units that each group keeps: a multiple of the divisor, or all."""
+    whole = -(-judging.least // judging.divisor) * judging.divisor
+    return np.minimum(costs.sizes, whole)
 
 
 def _alike(costs, lower, target, divisor):

@@ -1,15 +1,12 @@
 """One call of an operation, as the rules of unit pruning see it."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
 
 from recipes.compression.unit_ties import FIXED
-
-
-class Unknown(Exception):
-    """Raised by a rule for what it does not know; its words end up in the notes."""
 
 
 @dataclasses.dataclass
@@ -40,11 +37,12 @@ class Call:
         return self.inputs[0]
 
     def read(self, axis):
-        """Ids along the axis where the operation has its channels."""
+        """Ids along the axis where the operation has its channels; None where its input has them along another."""
         labels = self.first
-        if labels.axis != axis and not self.ties.stays(labels.ids):
-            raise Unknown("has its channels along another axis than the layers before it")
-        self.taken = labels.ids if labels.axis == axis else np.full(labels.shape[axis] or 0, FIXED)
+        if labels.axis == axis:
+            self.taken = labels.ids
+        elif self.ties.stays(labels.ids):
+            self.taken = np.full(labels.shape[axis] or 0, FIXED)
         return self.taken
 
     def new(self, count):
@@ -66,6 +64,28 @@ _BY_ELEMENT = (
 )
 
 
-def channel_axis(layer, labels):
+def along(axis_of):
+    """A decorator of rules `(call, axis, ids along it)` for operations with channels along `axis_of(call)`."""
+
+    def decorate(rule):
+        @functools.wraps(rule)
+        def follow(call):
+            axis = axis_of(call)
+            if axis is None or call.read(axis) is None:
+                return "has its channels along other axes than the layers before it"
+            return rule(call, axis, call.taken)
+
+        return follow
+
+    return decorate
+
+
+def channel_axis(call):
     """Where a layer takes the channels to be."""
-    return 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else len(labels.shape) - 1
+    is_first = getattr(call.operation, "data_format", "channels_last") == "channels_first"
+    return 1 if is_first else last_axis(call)
+
+
+def last_axis(call):
+    """That of the tensor that is read."""
+    return len(call.first.shape) - 1

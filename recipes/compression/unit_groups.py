@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from recipes.bases.flattening import call_arguments, ordered_calls, references
-from recipes.compression.unit_calls import Call, Unknown, is_by_element
+from recipes.compression.unit_calls import Call, is_by_element
 from recipes.compression.unit_rules import rule_for
 from recipes.compression.unit_slices import MIXING, sliced_axes
 from recipes.compression.unit_ties import Labels, Ties
@@ -66,12 +66,12 @@ class Channels:
         inputs = [part for part in keras.tree.flatten((args, kwargs)) if isinstance(part, Labels)]
         shape = self._shapes.get((name, index, 0))
         call = Call(operation, args, inputs, shape, self.ties, self.made.get(name))
-        try:
-            output = self._followed(call, index)
+        output = self._followed(call, index)
+        if isinstance(output, Labels):
             self._labels[name, index, 0] = output
-        except Unknown as reason:
+        else:
+            self._fix(call, f"{name!r}, a {type(operation).__name__} that reads it, {output}")
             output = None
-            self._fix(call, f"{name!r}, a {type(operation).__name__} that reads it, {reason}")
             unit = self.ties.new(1)
             self.ties.fix(unit, f"it is joined with what {name!r}, a {type(operation).__name__}, makes, which stays")
             makes = {reference: size for reference, size in self._shapes.items() if reference[:2] == (name, index)}
@@ -85,15 +85,17 @@ class Channels:
             self.ties.fix(ids, reason)
 
     def _followed(self, call, index):
-        """Labels of what a call makes."""
+        """Labels of what a call makes; where that is not known, the reason."""
         operation, name = call.operation, call.operation.name
         rule = rule_for(operation)
         weights = getattr(operation, "weights", ())
         if rule is None or (weights and sliced_axes(operation) is None):
-            raise Unknown("is not known to unit pruning")
+            return "is not known to unit pruning"
         if call.shape is None or any(reference[0] == name and reference[2] for reference in self._shapes):
-            raise Unknown("makes several tensors, or one that is not used")
+            return "makes several tensors, or one that is not used"
         output = rule(call)
+        if not isinstance(output, Labels):
+            return output
         if weights:
             # A layer that is called again has the same weights for what it reads then.
             self.ties.tie(self._taken.setdefault(name, call.taken), call.taken)

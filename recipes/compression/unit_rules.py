@@ -5,7 +5,7 @@ import numbers
 import keras
 import numpy as np
 
-from recipes.compression.unit_calls import Unknown, channel_axis, is_by_element
+from recipes.compression.unit_calls import along, channel_axis, is_by_element, last_axis
 from recipes.compression.unit_shapes import (
     averaged,
     concatenated,
@@ -19,38 +19,41 @@ from recipes.compression.unit_slices import DEPTHWISE, MIXING, NORMALIZATIONS
 from recipes.compression.unit_ties import FIXED, Labels
 
 
-def _by_channel(call):
+@along(channel_axis)
+def _by_channel(call, axis, read):
     """Each channel by itself, along height and width."""
-    axis = channel_axis(call.operation, call.first)
-    return Labels(call.shape, axis, call.read(axis))
+    return Labels(call.shape, axis, read)
 
 
 def _by_element(call):
     """Each number by itself."""
     numbered = [part for part in keras.tree.flatten(call.args) if isinstance(part, (numbers.Real, type(None), str))]
     if len(call.inputs) != 1 or len(numbered) + 1 != len(keras.tree.flatten(call.args)):
-        raise Unknown("takes more than one tensor and numbers")
+        return "takes more than one tensor and numbers"
     return call.first
 
 
 def _activated(call):
     if not is_by_element(call.operation.activation):
-        raise Unknown("lets channels act on each other")
+        return "lets channels act on each other"
     return call.first
 
 
 def _dropped(call):
     shape = call.operation.noise_shape
     if shape is not None and shape[call.first.axis] not in (None, 1):
-        raise Unknown("drops by a pattern of its own")
+        return "drops by a pattern of its own"
     return call.first
 
 
-def _mixed(call):
+def _mixing_axis(call):
+    return last_axis(call) if isinstance(call.operation, keras.layers.Dense) else channel_axis(call)
+
+
+@along(_mixing_axis)
+def _mixed(call, axis, read):
     """Sums over all channels: what it makes is new."""
     layer = call.operation
-    axis = len(call.first.shape) - 1 if isinstance(layer, keras.layers.Dense) else channel_axis(layer, call.first)
-    read = call.read(axis)
     count = layer.units if isinstance(layer, keras.layers.Dense) else layer.filters
     made = call.new(count)
     if getattr(layer, "groups", 1) > 1:
@@ -65,22 +68,25 @@ def _tie_groups(ties, groups, *ids):
         ties.tie(whole, whole[0])
 
 
-def _depthwise(call):
-    axis = channel_axis(call.operation, call.first)
-    return Labels(call.shape, axis, np.repeat(call.read(axis), call.operation.depth_multiplier))
+@along(channel_axis)
+def _depthwise(call, axis, read):
+    return Labels(call.shape, axis, np.repeat(read, call.operation.depth_multiplier))
 
 
-def _normalized(call):
-    layer = call.operation
-    if isinstance(layer, keras.layers.LayerNormalization):
-        raise Unknown("normalizes over all channels, so that each depends on all")
-    if not isinstance(layer.axis, int):
-        raise Unknown("normalizes along several axes")
-    axis = layer.axis % len(call.first.shape)
-    read = call.read(axis)
-    if isinstance(layer, keras.layers.GroupNormalization):
-        _tie_groups(call.ties, layer.groups, read)
+def _normalized_axis(call):
+    axis = call.operation.axis
+    return axis % len(call.first.shape) if isinstance(axis, int) else None
+
+
+@along(_normalized_axis)
+def _normalized(call, axis, read):
+    if isinstance(call.operation, keras.layers.GroupNormalization):
+        _tie_groups(call.ties, call.operation.groups, read)
     return Labels(call.shape, axis, read)
+
+
+def _normalized_together(call):
+    return "normalizes over all channels, so that each depends on all"
 
 
 def _scaled(call):
@@ -88,23 +94,25 @@ def _scaled(call):
     layer, labels = call.operation, call.first
     shapes = {np.shape(value) for value in (layer.scale, layer.offset)} - {()}
     if shapes and (shapes != {labels.ids.shape} or labels.axis != len(labels.shape) - 1):
-        raise Unknown("has constants for more than the channels")
+        return "has constants for more than the channels"
     return labels
 
 
-def _sloped(call):
+@along(last_axis)
+def _sloped(call, axis, read):
     """PReLU: one slope for all channels, or one for each."""
-    return Labels(call.shape, len(call.first.shape) - 1, call.read(len(call.first.shape) - 1))
+    return Labels(call.shape, axis, read)
 
 
-def _einsum(call):
+@along(last_axis)
+def _einsum(call, axis, read):
     """One factor per channel, the LayerScale of ConvNeXt; whatever else it may be is not known."""
     before, after = call.operation.equation.split("->")
     letters, factor = before.split(",")
     is_scale = letters == after and factor == letters[-1:] and call.operation.bias_axes is None
     if not is_scale or not isinstance(call.operation.get_config()["output_shape"], (tuple, list)):
-        raise Unknown("is a product that is not known")
-    return Labels(call.shape, len(call.first.shape) - 1, call.read(len(call.first.shape) - 1))
+        return "is a product that is not known"
+    return Labels(call.shape, axis, read)
 
 
 def _merged(call):
@@ -112,7 +120,7 @@ def _merged(call):
     rank = max(len(labels.shape) for labels in call.inputs)
     axes = {labels.axis - len(labels.shape) for labels in call.inputs if not call.ties.stays(labels.ids)} or {-1}
     if len(axes) > 1:
-        raise Unknown("joins tensors with channels along different axes")
+        return "joins tensors with channels along different axes"
     (axis,) = axes
     parts = []
     for labels in call.inputs:
@@ -133,7 +141,7 @@ def _operated(call):
     if len(call.inputs) == 1:
         return _by_element(call)
     if len({len(labels.shape) for labels in call.inputs}) > 1:
-        raise Unknown("joins tensors of unequal rank")
+        return "joins tensors of unequal rank"
     return _merged(call)
 
 
@@ -154,7 +162,7 @@ _MERGING = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
 RULES = {
     **dict.fromkeys(MIXING, _mixed),
     **dict.fromkeys(DEPTHWISE, _depthwise),
-    **dict.fromkeys((*NORMALIZATIONS, keras.layers.LayerNormalization), _normalized),
+    **dict.fromkeys(NORMALIZATIONS, _normalized),
     **dict.fromkeys(_SPATIAL, _by_channel),
     **dict.fromkeys(_GLOBAL, pooled_away),
     **dict.fromkeys([getattr(keras.layers, name) for name in _PLAIN], _by_element),
@@ -164,6 +172,7 @@ RULES = {
     keras.layers.Concatenate: concatenated,
     keras.layers.Dropout: _dropped,
     keras.layers.EinsumDense: _einsum,
+    keras.layers.LayerNormalization: _normalized_together,
     keras.layers.PReLU: _sloped,
     keras.layers.Permute: permuted,
     keras.layers.Rescaling: _scaled,

@@ -2,30 +2,31 @@
 
 import numpy as np
 
-from recipes.compression.unit_calls import Unknown, channel_axis
+from recipes.compression.unit_calls import along, channel_axis
 from recipes.compression.unit_ties import FIXED, Labels
 
 
 def concatenated(call):
+    """Along the channels, those of one tensor after those of the other; along other axes, they belong together."""
     axis = call.operation.axis % len(call.first.shape)
     if all(labels.axis == axis or call.ties.stays(labels.ids) for labels in call.inputs):
         parts = [labels.ids if labels.axis == axis else np.full(labels.shape[axis], FIXED) for labels in call.inputs]
         return Labels(call.shape, axis, np.concatenate(parts))
     if len({labels.axis for labels in call.inputs}) > 1:
-        raise Unknown("joins tensors with channels along different axes")
+        return "joins tensors with channels along different axes"
     for labels in call.inputs[1:]:
         call.ties.tie(call.first.ids, labels.ids)
     return Labels(call.shape, call.first.axis, call.first.ids)
 
 
-def pooled_away(call):
+@along(channel_axis)
+def pooled_away(call, axis, read):
     """Height and width to one number per channel."""
-    axis = channel_axis(call.operation, call.first)
-    read = call.read(axis)
     return Labels(call.shape, axis if call.operation.keepdims else 1, read)
 
 
 def permuted(call):
+    """Axes in another order."""
     return Labels(call.shape, call.operation.dims.index(call.first.axis) + 1, call.first.ids)
 
 
@@ -34,12 +35,14 @@ def reshaped(call):
     together: so the channels of a shuffle go from every group alike.
     """
     before, shape = call.first, call.shape
-    if getattr(call.operation, "data_format", "channels_last") == "channels_first" and len(before.shape) > 2:
-        before = Labels((before.shape[0], *before.shape[2:], before.shape[1]), len(before.shape) - 1, call.read(1))
+    if channel_axis(call) == 1 < len(before.shape) - 1:  # Flatten then takes the channels last
+        if before.axis != 1:
+            return "has its channels along other axes than the layers before it"
+        before = Labels((before.shape[0], *before.shape[2:], before.shape[1]), len(before.shape) - 1, before.ids)
     if call.ties.stays(before.ids):
         return Labels.of_one(shape)
     if None in before.shape[1:] or None in shape[1:] or min(shape[1:]) < 1:
-        raise Unknown("reshapes images of unknown size")
+        return "reshapes images of unknown size"
     sides = [1] * (len(before.shape) - 1)
     sides[before.axis - 1] = -1
     whole = np.broadcast_to(before.ids.reshape(sides), before.shape[1:]).reshape(shape[1:])
@@ -57,10 +60,10 @@ def sliced(call):
     """A part of a tensor, such as `x[:, ::2, ::2]` or `x[..., :16]`."""
     key = whole_key(call.args[1], len(call.first.shape))
     if key is None:
-        raise Unknown("takes single rows or adds axes")
+        return "takes single rows or adds axes"
     labels, part = call.first, key[call.first.axis]
     if part.step not in (None, 1) and not call.ties.stays(labels.ids):
-        raise Unknown("takes channels in steps")
+        return "takes channels in steps"
     return Labels(call.shape, labels.axis, labels.ids[part])
 
 
@@ -80,7 +83,7 @@ def padded(call):
     widths = operation.pad_width
     first, last = widths[labels.axis] if len(widths) > 1 else widths[0]
     if (first or last) and (operation.mode != "constant" or len(widths) == 1):
-        raise Unknown("repeats channels")
+        return "repeats channels"
     return Labels(call.shape, labels.axis, np.concatenate([call.ties.new(first), labels.ids, call.ties.new(last)]))
 
 
@@ -90,6 +93,6 @@ def averaged(call):
     axes = range(rank) if operation.axis is None else np.ravel(operation.axis)
     axes = {int(axis) % rank for axis in axes}
     if call.first.axis in axes or 0 in axes:
-        raise Unknown("sums over channels")
+        return "sums over channels"
     gone = 0 if operation.keepdims else sum(axis < call.first.axis for axis in axes)
     return Labels(call.shape, call.first.axis - gone, call.first.ids)
