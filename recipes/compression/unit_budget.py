@@ -22,21 +22,24 @@ def choose_units(costs, scores, target, judging, where):
     Returns:
         int array.
     """
-    divisor = judging.divisor
     lower = least_units(costs, judging)
-    target = target * (1 + _ROUNDING)
-    if costs.total(lower) > target:
-        reach = np.floor(1e4 * (1 - costs.total(lower) / costs.whole)) / 1e4
-        received = f"{1 - target / costs.whole:.4f} of the multiply-adds to be removed"
-        rule = f"fraction must be at most {reach:.4f} for this model, of which the rest must stay"
-        raise ValueError(complaint(where, rule, received, "Ask for less, or pass a smaller least or divisor."))
+    reach, wanted = (1 - part / max(costs.whole, 1) for part in (costs.total(lower), target))
+    check_reach(reach, wanted, where)
+    target = max(target, costs.total(lower)) * (1 + _ROUNDING)
     order = [group.units[np.argsort(scores[group.units], kind="stable")] for group in costs.groups]
     if judging.scope == "layer":
-        kept = _alike(costs, lower, target, divisor)
+        kept = _alike(costs, lower, target, judging.divisor)
     else:
-        kept = _ranked(costs, [scores[units] for units in order], lower, target, divisor)
+        kept = _ranked(costs, [scores[units] for units in order], lower, target, judging.divisor)
     gone = [units[: len(units) - keep] for units, keep in zip(order, kept, strict=True)]
     return np.concatenate([np.zeros(0, np.int64), *gone])
+
+
+def check_reach(reach, wanted, where):
+    """Raise unless a share of the multiply-adds can go."""
+    if wanted > reach + _ROUNDING:
+        rule = f"fraction must be at most {np.floor(1e4 * reach) / 1e4:.4f} for this model: what is left then must stay"
+        raise ValueError(complaint(where, rule, f"{wanted:.4g}", "Ask for less, or pass a smaller least or divisor."))
 
 
 def least_units(costs, judging):

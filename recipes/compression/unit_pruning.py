@@ -12,6 +12,7 @@ from recipes.compression.recovering import open_recovery
 from recipes.compression.renormalizing import renormalize
 from recipes.compression.steps import Step
 from recipes.compression.subjects import BATCH, open_subject
+from recipes.compression.unit_budget import check_reach
 from recipes.compression.unit_transform import Judging, removable, remove_units
 from recipes.data.loading import pick
 
@@ -145,6 +146,8 @@ def shrink(subject, plan, floor, recovery, seed, verbose):
     levels = plan.levels(floor is not None)
     if plan.fraction is None:
         levels = tuple(level for level in levels if level <= reach)
+    else:
+        check_reach(reach, levels[-1], subject.where)
     cutter = _Cutter(subject, plan.judging, whole, seed)
     if not levels:
         _, notes = cutter.attempt(subject.model, 0.0)
