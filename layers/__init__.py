@@ -32,6 +32,7 @@ from layers.packing import packed_weights, unpack_weights
 from layers.prelu import prelu
 from layers.strassen import strassen_product
 from layers.unfolding import is_unfoldable, unfold
+from layers.zeros_kept import ZerosKept
 
 __all__ = [
     "BinaryConv",
@@ -61,6 +62,7 @@ __all__ = [
     "TernaryDense",
     "TransitionBlock",
     "WinogradConv2D",
+    "ZerosKept",
     "collapse_resize_conv",
     "exchange_convolutions",
     "factor_convolution",
