@@ -259,6 +259,22 @@ def test_everything_else_stays():
     assert not {id(layer) for layer in model.layers} & {id(layer) for layer in smaller.layers}
 
 
+def test_what_was_pruned_before_stays_pruned(random):
+    """The masks of weights are cut as the weights are, and hold in training."""
+    model = small_net()
+    kernel = model.get_layer("outer").kernel
+    mask = random.random(kernel.shape) < 0.5
+    model.get_layer("outer").kernel_constraint = kernel.constraint = layers.ZerosKept(mask)
+    kernel.assign(keras.ops.convert_to_numpy(kernel) * mask)
+    smaller, _ = remove_units(model, 0.4)
+    smaller.compile("sgd", "sparse_categorical_crossentropy")
+    smaller.fit(random_images(random, 8, 9).astype("float32"), random.integers(0, 3, 8), verbose=0)
+    before, after = (kernel_of(network, "outer") for network in (remove_units(model, 0.4)[0], smaller))
+    np.testing.assert_array_equal(before == 0, after == 0)
+    assert 0.3 < np.mean(after == 0) < 0.7
+    assert not np.array_equal(before, after)
+
+
 class Mystery(keras.layers.Layer):
     def call(self, inputs):
         return inputs[..., ::-1] + inputs

@@ -14,9 +14,9 @@ def choose_units(costs, scores, target, judging, where):
         costs: Costs of the model.
         scores: importance of each unit, by its id.
         target: multiply-adds.
-        judging: Judging. With the scope `"global"`, again and again those units go whose share of what is left of their
-            group's importance is smallest for the multiply-adds that they save; with `"layer"`, the least important
-            units, the same share of every group.
+        judging: Judging. With the scope `"global"`, again and again those units go that matter least for the
+            multiply-adds that they save, where what is left of a group matters as much as the whole did: so no group
+            is emptied before others are thinned. With `"layer"`, the least important units, the same share of all.
         where: the verb named in errors.
 
     Returns:
@@ -63,9 +63,8 @@ def _alike(costs, lower, target, divisor):
 
 
 def _ranked(costs, scores, lower, target, divisor):
-    """Units that stay where the group goes on that loses least, of what is left of it, for what it saves."""
+    """Units that stay where, again and again, the group is thinned that loses least for what it saves."""
     sums = [np.concatenate([[0.0], np.cumsum(values)]) for values in scores]
-    weights = np.array([len(group.layers) for group in costs.groups], dtype=np.float64)
     kept = costs.sizes.copy()
     steps, losses = np.zeros(len(kept), np.int64), np.full(len(kept), np.inf)
     waiting = range(len(kept))
@@ -75,7 +74,7 @@ def _ranked(costs, scores, lower, target, divisor):
             steps[group] = kept[group] - fewer
             gone = costs.sizes[group] - kept[group]
             lost, left = (sums[group][place] - sums[group][gone] for place in (gone + steps[group], -1))
-            losses[group] = weights[group] * lost / max(left, 1e-30) if fewer >= lower[group] else np.inf
+            losses[group] = lost * sums[group][-1] / max(left, 1e-30) if fewer >= lower[group] else np.inf
         group = int(np.argmin(losses / np.maximum(costs.marginal(kept) * steps, 1e-30)))
         kept[group] -= steps[group]
         waiting = (group,)
