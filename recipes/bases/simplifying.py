@@ -8,7 +8,7 @@ from recipes.bases.folding import find_folds
 from recipes.bases.rewiring import Wiring
 
 
-def simplified(model):
+def simplified(model, is_reordered=True):
     """A model that gives what `model` gives, up to rounding, in fewer operations.
 
     A BatchNormalization that is all that follows a convolution becomes part of its kernel and bias; a ResizeConv by
@@ -17,6 +17,7 @@ def simplified(model):
 
     Args:
         model: keras.Model. One that is not a flat functional model comes back as it is.
+        is_reordered: whether a ReLU goes behind a max-pooling.
 
     Returns:
         keras.Model, not to be trained; `model` itself where there is nothing to be done, as in half precision.
@@ -29,7 +30,7 @@ def simplified(model):
     replaced |= {
         name: layer for name in wiring.operations if (layer := _collapsed(wiring.operations[name])) is not None
     }
-    moved = _moved(wiring)
+    moved = _moved(wiring) if is_reordered else {}
     if not (replaced or moved):
         return model
     absorbed = {normalization.name for normalization in folds.values()}
