@@ -34,6 +34,7 @@ from layers.quantization.fake_quantize import FakeQuantize
 from layers.quantization.fake_quantized_kernel import FakeQuantizedKernel, is_quantizable
 from layers.strassen import strassen_product
 from layers.unfolding import is_unfoldable, unfold
+from layers.zeros_kept import ZerosKept
 
 __all__ = [
     "BinaryConv",
@@ -65,6 +66,7 @@ __all__ = [
     "TernaryDense",
     "TransitionBlock",
     "WinogradConv2D",
+    "ZerosKept",
     "collapse_resize_conv",
     "exchange_convolutions",
     "factor_convolution",

@@ -22,12 +22,17 @@ def write_json(path, content):
 
 
 def write_text(path, text):
-    """Write `text` under a temporary name, sync it, then rename it to `path`; a failure leaves the old file."""
+    """Write `text` as UTF-8 to `path`, by `write_bytes`."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path, content):
+    """Write `content` under a temporary name, sync it, then rename it to `path`; a failure leaves the old file."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

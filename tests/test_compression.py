@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import recipes
+from recipes.bases.flattening import flat_copy
+from recipes.bases.rewiring import detached
 from recipes.compression.descending import descend, last_kept
 from recipes.compression.footprints import finish
 from recipes.compression.recovering import Recovery, open_recovery, recover
@@ -57,6 +59,18 @@ def test_a_subject_is_a_copy_that_answers_as_its_original(subject, result, digit
     assert not shared
     assert subject.first_accuracy == pytest.approx(result.report.curves["val_accuracy"][-1], abs=0.05)
     assert subject.floor(0.02) == subject.first_accuracy - 0.02
+
+
+def test_copies_normalize_as_their_original(random):
+    """Normalization computes with what it made of its weights when they were found."""
+    image = keras.Input((4, 4, 3), name="image")
+    normalization = keras.layers.Normalization()
+    pixels = random.uniform(0, 255, (6, 4, 4, 3)).astype("float32")
+    normalization.adapt(pixels)
+    model = keras.Model(image, keras.layers.Conv2D(2, 3)(normalization(image)))
+    copy = flat_copy(model, "compress")
+    for other in (copy, detached(copy)):
+        np.testing.assert_allclose(other(pixels), model(pixels), atol=1e-6)
 
 
 def test_labels_go_by_the_names_of_the_classes(result, digits):
@@ -203,7 +217,7 @@ def test_rungs_say_what_there_is(subject, result, digits, tmp_path):
     assert done.report.cost["nonzero"] == kept.nonzero
     assert done.notes == {"normal": "it has no kernel"}
     text = repr(done)
-    assert "(b, not kept)" in text and "left alone: normal: it has no kernel" in text
+    assert "\n× b " in text and "left alone: normal: it has no kernel" in text
     assert max(map(len, text.splitlines())) <= 100
     with pytest.raises(ValueError, match="save"):
         done.write(tmp_path / "file")

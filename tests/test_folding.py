@@ -1,12 +1,16 @@
 """BatchNormalization folded into convolutions gives the same features from fewer operations."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from cases import random_images
 
+import recipes
 from recipes.bases import build_network, folded
+from recipes.bases.simplifying import without_normalization
 
 
 def with_statistics(model, random):
@@ -182,3 +186,156 @@ def test_whole_networks(name, pairs):
     random = np.random.default_rng(0)
     network = build_network(name, weights=None, image_size=96, class_count=3).model
     check(with_statistics(network, random), random_images(random, 4, 96), fewer=pairs)
+
+
+BEFORE = {
+    "convolution in groups": lambda: keras.layers.Conv2D(6, 3, groups=3, strides=2, padding="same"),
+    "dilated": lambda: keras.layers.Conv2D(5, 3, dilation_rate=2, use_bias=False),
+    "depthwise": lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same"),
+    "transposed": lambda: keras.layers.Conv2DTranspose(5, 3, strides=2, padding="same", use_bias=False),
+    "transposed to as many": lambda: keras.layers.Conv2DTranspose(6, 2, strides=3),
+    "separable": lambda: keras.layers.SeparableConv2D(5, 3, depth_multiplier=2, strides=2, padding="same"),
+    "dense on pixels": lambda: keras.layers.Dense(5),
+    "dense": lambda: (keras.layers.Flatten(), keras.layers.Dense(5, use_bias=False)),
+    "1D": lambda: (keras.layers.Reshape((27, 18)), keras.layers.Conv1D(6, 3, padding="causal", groups=3)),
+    "1D depthwise": lambda: (keras.layers.Reshape((27, 18)), keras.layers.DepthwiseConv1D(3, depth_multiplier=2)),
+    "1D transposed": lambda: (keras.layers.Reshape((27, 18)), keras.layers.Conv1DTranspose(5, 3, strides=2)),
+    "1D separable": lambda: (keras.layers.Reshape((27, 18)), keras.layers.SeparableConv1D(5, 3)),
+    "3D": lambda: (keras.layers.Reshape((9, 9, 3, 2)), keras.layers.Conv3D(5, 2)),
+    "3D transposed": lambda: (keras.layers.Reshape((9, 9, 3, 2)), keras.layers.Conv3DTranspose(5, 2)),
+}
+BEHIND = {
+    "convolution": lambda: keras.layers.Conv2D(5, 3, strides=2, activation="relu"),
+    "convolution in groups": lambda: keras.layers.Conv2D(9, 3, groups=3, dilation_rate=2, use_bias=False),
+    "1×1, said to be padded": lambda: keras.layers.Conv2D(5, 1, strides=2, padding="same"),
+    "depthwise": lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2),
+    "separable": lambda: keras.layers.SeparableConv2D(5, 3, depth_multiplier=2, use_bias=False),
+    "dense": lambda: keras.layers.Dense(5, activation="tanh", activity_regularizer="l2"),
+    "1D": lambda: (keras.layers.Reshape((27, 18)), ..., keras.layers.Conv1D(6, 3, groups=2)),
+    "1D depthwise": lambda: (keras.layers.Reshape((27, 18)), ..., keras.layers.DepthwiseConv1D(3)),
+    "1D separable": lambda: (keras.layers.Reshape((27, 18)), ..., keras.layers.SeparableConv1D(5, 3)),
+    "3D": lambda: (keras.layers.Reshape((9, 9, 3, 2)), ..., keras.layers.Conv3D(5, 2)),
+}
+
+
+def chained(*chain):
+    """A model of layers in a row on images of 9×9×6, its weights far from where they start."""
+    image = keras.Input((9, 9, 6))
+    x = image
+    for layer in chain:
+        x = layer(x)
+    random = np.random.default_rng(0)
+    model = keras.Model(image, x)
+    model.set_weights([value + random.uniform(0.1, 0.5, value.shape) for value in model.get_weights()])
+    return model
+
+
+def check_folded(model, stays=()):
+    """Same outputs on images from `without_normalization`, with so many normalizations left; the folded model."""
+    images = np.random.default_rng(1).normal(size=(3, *model.input_shape[1:])).astype("float32")
+    weights = [value.copy() for value in model.get_weights()]
+    expected = model(images, training=False).numpy()
+    folded, notes = without_normalization(model)
+    # Sums of up to 500 products in single precision, taken in another order.
+    np.testing.assert_allclose(folded(images), expected, atol=1e-5 * np.abs(expected).max())
+    left = [layer.name for layer in folded.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert set(left) == set(notes) == set(stays)
+    np.testing.assert_array_equal(model(images, training=False), expected)
+    for value, other in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, other)
+    return folded
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_a_layer_takes_in_what_follows(name):
+    chain = BEFORE[name]()
+    chain = chain if isinstance(chain, tuple) else (chain,)
+    check_folded(chained(*chain, keras.layers.BatchNormalization(epsilon=0.5), keras.layers.ReLU()))
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_a_layer_takes_in_what_comes_before(name):
+    chain = BEHIND[name]()
+    *first, last = [layer for layer in (chain if isinstance(chain, tuple) else (chain,)) if layer is not ...]
+    check_folded(chained(*first, keras.layers.BatchNormalization(epsilon=0.5), last))
+
+
+def test_numbers_by_hand():
+    """(2x + 1 - 3) / sqrt(15 + 1) * 8 + 5 = 4x + 1, with the variance's 1 from epsilon."""
+    model = chained(keras.layers.Dense(1), keras.layers.BatchNormalization(epsilon=1.0))
+    dense, normalization = model.layers[1:]
+    dense.set_weights([np.full((6, 1), 2.0), np.array([1.0])])
+    normalization.set_weights([np.array([value]) for value in (8.0, 5.0, 3.0, 15.0)])
+    kernel, bias = check_folded(model).get_weights()
+    np.testing.assert_allclose(kernel, np.full((6, 1), 4.0), rtol=1e-6)
+    np.testing.assert_allclose(bias, [1.0], rtol=1e-6)
+
+
+def test_normalizations_in_a_row_and_on_both_sides():
+    normalizations = [keras.layers.BatchNormalization(name=f"normalization_{number}") for number in range(5)]
+    model = chained(
+        normalizations[0],
+        keras.layers.Conv2D(5, 3),
+        normalizations[1],
+        normalizations[2],
+        keras.layers.ReLU(),
+        normalizations[3],
+        keras.layers.Conv2D(4, 1, activation="relu"),
+        normalizations[4],
+    )
+    folded = check_folded(model, stays=["normalization_4"])
+    assert [type(layer).__name__ for layer in folded.layers[1:]] == ["Conv2D", "ReLU", "Conv2D", "BatchNormalization"]
+
+
+def test_what_stays_is_named_with_its_reason():
+    image = keras.Input((9, 9, 6))
+    normalized = [keras.layers.BatchNormalization(name=name) for name in ("padded", "summed", "turned")]
+    x = normalized[0](keras.layers.ReLU()(image))
+    x = keras.layers.Conv2D(6, 3, padding="same", name="padding")(x)
+    x = keras.layers.ReLU()(normalized[1](keras.layers.Add()([x, image])))
+    x = keras.layers.Conv2DTranspose(6, 3, name="transposed")(normalized[2](x))
+    x = keras.layers.BatchNormalization(axis=1, name="rows_too")(keras.layers.Conv2D(4, 1, name="one")(x))
+    x = keras.layers.Conv2D(4, 1, activation="relu", name="active")(x)
+    model = keras.Model(image, keras.layers.BatchNormalization(name="last")(x))
+    check_folded(model, stays=["padded", "summed", "turned", "rows_too", "last"])
+    _, notes = without_normalization(model)
+    assert "ReLU comes before" in notes["padded"] and "'padding' behind it pads" in notes["padded"]
+    assert "Add comes before" in notes["summed"] and "ReLU comes behind" in notes["summed"]
+    assert "Conv2DTranspose comes behind" in notes["turned"]
+    assert "channels do not stand last" in notes["rows_too"]
+    assert "activation of 'active'" in notes["last"]
+
+
+def test_the_verb_unfolds_and_leaves_what_it_is_given_as_it_was(classifier, tmp_path):
+    inner = chained(keras.layers.Conv2D(5, 3), keras.layers.BatchNormalization(name="inner"))
+    image = keras.Input((9, 9, 6))
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inner(image))))
+    images = np.random.default_rng(0).normal(size=(2, 9, 9, 6)).astype("float32")
+    expected = model(images, training=False).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        folded = recipes.fold(model)
+    folded.save(tmp_path / "folded.keras")
+    loaded = keras.saving.load_model(tmp_path / "folded.keras")
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in loaded.layers)
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-5 * np.abs(expected).max())
+    for layer in folded.layers[1:]:
+        layer.set_weights([0 * value for value in layer.get_weights()])
+    np.testing.assert_array_equal(model(images, training=False), expected)
+    result = recipes.fold(classifier)
+    assert result.class_names == classifier.class_names and result.model is not classifier.model
+    photos = random_images(np.random.default_rng(0), 4, 16)
+    np.testing.assert_allclose(result.model(photos), classifier.model(photos, training=False), atol=1e-5)
+
+
+def test_the_verb_names_what_stays_and_refuses_what_is_no_graph():
+    chain = [keras.layers.ReLU(), keras.layers.BatchNormalization(name="behind_relu"), keras.layers.ReLU()]
+    with pytest.warns(UserWarning, match="1 BatchNormalization layers stay. 'behind_relu': a ReLU comes before it"):
+        recipes.fold(chained(*chain))
+    with pytest.raises(TypeError, match="fold: model must be a Result"):
+        recipes.fold("network")
+    one, two = keras.Input((4,)), keras.Input((4,))
+    with pytest.raises(TypeError, match="fold: model must be functional or sequential, with one input"):
+        recipes.fold(keras.Model([one, two], keras.layers.Add()([one, two])))
+    with pytest.raises(TypeError, match="fold: model must be functional"):
+        recipes.fold(keras.Sequential([keras.layers.Dense(3)]))

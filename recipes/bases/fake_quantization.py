@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 import layers
+from recipes.bases.absorbing import factors_and_offsets, in_double
 from recipes.bases.calibrating import find_ranges, is_fixed
 from recipes.bases.flattening import flat_copy
 from recipes.bases.precisions import halves, in_float32
@@ -88,8 +89,8 @@ def settled(model):
 def _settled(wrapped, step):
     layer = wrapped.plain_layer()
     if layer.bias is not None and step is not None:
-        steps = step * keras.ops.convert_to_numpy(wrapped.scales()).astype(np.float64).reshape(-1)
-        bias = _values(layer.bias)
+        steps = step * in_double(wrapped.scales()).reshape(-1)
+        bias = in_double(layer.bias)
         steps = np.maximum(steps, np.abs(bias) / 2**30)  # a bias has 32 bits
         layer.bias.assign(np.round(bias / np.where(steps, steps, 1)) * steps)
     return layer
@@ -154,18 +155,11 @@ def _is_by_channel(wiring, name):
 
 def _as_convolution(normalization):
     """A 1×1 depthwise convolution that scales and shifts each channel by as much."""
-    factors = 1 / np.sqrt(_values(normalization.moving_variance) + normalization.epsilon)
-    factors = factors if normalization.gamma is None else factors * _values(normalization.gamma)
-    offsets = -factors * _values(normalization.moving_mean)
-    offsets = offsets if normalization.beta is None else offsets + _values(normalization.beta)
+    factors, offsets = factors_and_offsets(normalization, in_double)
     layer = keras.layers.DepthwiseConv2D(1, name=normalization.name)
     layer.build((None, None, None, len(factors)))
     layer.set_weights([factors.reshape(1, 1, -1, 1), offsets])
     return layer
-
-
-def _values(variable):
-    return keras.ops.convert_to_numpy(variable).astype(np.float64)
 
 
 def _places(wiring, kernels):

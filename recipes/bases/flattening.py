@@ -4,6 +4,7 @@ import inspect
 
 import keras
 
+from recipes.bases.channels import set_weights
 from recipes.bases.composites import composite_graph
 from recipes.bases.equivalents import stand_in
 from recipes.bases.naming import stable_names
@@ -104,7 +105,7 @@ def flat_copy(model, where, image_size=None):
     copy = keras.Model(image, flattening.unfold(model, image), name=model.name)
     for old, new in flattening.copies.values():
         if isinstance(old, keras.layers.Layer) and old.weights:
-            new.set_weights(old.get_weights())
+            set_weights(new, old.get_weights())
     return copy
 
 

@@ -4,6 +4,7 @@ import functools
 
 import keras
 
+from recipes.bases.absorbing import by_output, factors_and_offsets, why_not_before
 from recipes.bases.rewiring import Wiring
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -59,42 +60,34 @@ class _Whole(keras.layers.Layer):
         return self.compute(images, training)
 
 
-def find_folds(wiring, is_trained=False):
-    """`{name of a convolution: the BatchNormalization that is all that follows it}` of a flat functional model.
+def find_folds(wiring, is_trained=False, kinds=CONVOLUTIONS):
+    """`{name of a layer: the BatchNormalization that is all that follows it}` of a flat functional model.
 
     Args:
         wiring: Wiring of the model.
         is_trained: whether those that are not frozen are left out.
+        kinds: classes of layers that are looked at.
     """
     folds = {}
     for name, layer in wiring.operations.items():
-        if type(layer) not in CONVOLUTIONS:  # a subclass may compute anything
-            continue
-        normalization = wiring.next_alone(name)
+        normalization = wiring.next_alone(name) if type(layer) in kinds else None
         if type(normalization) is not keras.layers.BatchNormalization or (is_trained and normalization.trainable):
             continue
-        if _is_plain(layer, normalization):
+        if not why_not_before(layer, normalization):
             folds[name] = normalization
     return folds
 
 
-def _is_plain(convolution, normalization):
-    is_last = convolution.data_format == "channels_last" and normalization.axis in (-1, 3)
-    is_exact = convolution.dtype_policy.name == normalization.dtype_policy.name == "float32"
-    is_bare = convolution.activity_regularizer is None and normalization.activity_regularizer is None
-    return is_last and is_exact and is_bare and convolution.activation is keras.activations.linear
-
-
 def _computed(convolution, normalization, is_trained, algorithm):
     """A function of images to what a convolution, and the normalization after it, make of them."""
-    factors, offsets = (None, None) if normalization is None else _factors_and_offsets(normalization)
+    factors, offsets = (None, None) if normalization is None else factors_and_offsets(normalization, _read)
 
     def product():
         """(kernel, what is added at the end or None)."""
         if normalization is None:
             return convolution.kernel, convolution.bias
         shift = offsets if convolution.bias is None else offsets + convolution.bias * factors
-        return convolution.kernel * _by_kernel(convolution, factors), shift
+        return convolution.kernel * by_output(convolution, factors), shift
 
     def made():
         kernel, shift = product()
@@ -111,17 +104,8 @@ def _computed(convolution, normalization, is_trained, algorithm):
     return run
 
 
-def _factors_and_offsets(normalization):
-    factors = keras.ops.rsqrt(normalization.moving_variance + normalization.epsilon)
-    if normalization.gamma is not None:
-        factors = factors * normalization.gamma
-    offsets = -normalization.moving_mean * factors
-    return factors, offsets if normalization.beta is None else offsets + normalization.beta
-
-
-def _by_kernel(convolution, factors):
-    is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
-    return keras.ops.reshape(factors, (1, 1, -1, convolution.depth_multiplier) if is_depthwise else (1, 1, 1, -1))
+def _read(variable):
+    return keras.ops.convert_to_tensor(variable)
 
 
 def _directly(convolution, kernel):

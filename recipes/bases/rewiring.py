@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.bases.channels import set_weights
 from recipes.bases.flattening import accepted, call_arguments, needed, ordered_calls, references
 
 
@@ -79,3 +80,11 @@ class Wiring:
             outputs = after[name](outputs) if name in after else outputs
             tensors.update({(name, index, place): x for place, x in enumerate(keras.tree.flatten(outputs))})
         return tensors[self._target]
+
+
+def detached(model):
+    """A copy of a flat functional model, its layers under the same names, which shares nothing with it."""
+    copy = keras.models.clone_model(model)
+    for layer in copy.layers:
+        set_weights(layer, model.get_layer(layer.name).get_weights())
+    return copy

@@ -1,9 +1,9 @@
 """The same network in fewer operations, for serving: BatchNormalization folded, ReLU behind pooling, and so on."""
 
 import keras
-import numpy as np
 
 import layers
+from recipes.bases.absorbing import KNOWN, before, behind, why_not_before, why_not_behind
 from recipes.bases.folding import find_folds
 from recipes.bases.rewiring import Wiring
 
@@ -11,9 +11,10 @@ from recipes.bases.rewiring import Wiring
 def simplified(model, is_reordered=True):
     """A model that gives what `model` gives, up to rounding, in fewer operations.
 
-    A BatchNormalization that is all that follows a convolution becomes part of its kernel and bias; a ResizeConv by
-    whole factors becomes one transposed convolution; a ReLU before a max-pooling goes behind it, where there is less to
-    do. The other layers are shared with `model`, which stays as it is.
+    A BatchNormalization that is all that follows a convolution or a dense layer, or all that such a layer is given,
+    becomes part of its kernel and bias; a ResizeConv by whole factors becomes one transposed convolution; a ReLU before
+    a max-pooling goes behind it, where there is less to do. The other layers are shared with `model`, which stays as it
+    is.
 
     Args:
         model: keras.Model. One that is not a flat functional model comes back as it is.
@@ -22,20 +23,62 @@ def simplified(model, is_reordered=True):
     Returns:
         keras.Model, not to be trained; `model` itself where there is nothing to be done, as in half precision.
     """
+    if not Wiring(model).is_plain:
+        return model
+    model = _collapsed(model)  # first, so that what is a convolution then takes in what follows it
+    model, _ = without_normalization(model)
     wiring = Wiring(model)
-    if not wiring.is_plain:
-        return model
-    folds = find_folds(wiring)
-    replaced = {name: _joined(wiring.operations[name], normalization) for name, normalization in folds.items()}
-    replaced |= {
-        name: layer for name in wiring.operations if (layer := _collapsed(wiring.operations[name])) is not None
-    }
     moved = _moved(wiring) if is_reordered else {}
-    if not (replaced or moved):
-        return model
-    absorbed = {normalization.name for normalization in folds.values()}
     after = {pooling: wiring.operations[relu] for relu, pooling in moved.items()}
-    return wiring.rewired(replaced=replaced, passed=absorbed | set(moved), after=after)
+    return wiring.rewired(passed=set(moved), after=after) if moved else model
+
+
+def without_normalization(model):
+    """A model in which layers have taken in the BatchNormalization behind them or before them.
+
+    Args:
+        model: flat functional model with one input and one output.
+
+    Returns:
+        `(model, notes)`: keras.Model that shares the other layers, `model` itself where there is nothing to be done;
+        and `{name of a BatchNormalization that stays: why}`.
+    """
+    changed = True
+    while changed:
+        wiring = Wiring(model)
+        folds = find_folds(wiring, kinds=KNOWN)
+        replaced = {name: before(wiring.operations[name], normalization) for name, normalization in folds.items()}
+        absorbed = {normalization.name for normalization in folds.values()}
+        if not folds:  # what follows a layer goes into that one first, so that layers behind are left for others
+            pairs = dict(_pairs_behind(wiring))
+            replaced = {layer.name: behind(layer, wiring.operations[name]) for name, layer in pairs.items()}
+            absorbed = set(pairs)
+        changed = bool(replaced)
+        model = wiring.rewired(replaced=replaced, passed=absorbed) if changed else model
+    return model, _left(wiring)
+
+
+def _pairs_behind(wiring):
+    """`(name of a BatchNormalization, the layer that is all that follows it)` where that can take it in."""
+    for name, operation in wiring.operations.items():
+        following = wiring.next_alone(name) if type(operation) is keras.layers.BatchNormalization else None
+        if following is not None and not why_not_behind(following, operation):
+            yield name, following
+
+
+def _left(wiring):
+    """`{name of a BatchNormalization: why it stays}`."""
+    made_by = {user: name for name, users in wiring.users.items() for user in users}
+    left = {}
+    for name, operation in wiring.operations.items():
+        if isinstance(operation, keras.layers.BatchNormalization):
+            earlier = wiring.operations[made_by[name]]
+            is_pair = wiring.next_alone(earlier.name) is operation
+            first = why_not_before(earlier, operation) if is_pair else f"more than it reads {earlier.name!r}"
+            later = wiring.next_alone(name)
+            second = why_not_behind(later, operation) if later is not None else "nothing, or more than one, reads it"
+            left[name] = f"{first}; {second}"
+    return left
 
 
 def _moved(wiring):
@@ -63,30 +106,14 @@ def is_relu(operation):
     return type(operation) is keras.layers.Activation and operation.activation is keras.activations.relu
 
 
-def _joined(convolution, normalization):
-    """One convolution that does what both do."""
-    factors = 1 / np.sqrt(_values(normalization.moving_variance) + normalization.epsilon)
-    if normalization.gamma is not None:
-        factors = factors * _values(normalization.gamma)
-    bias = -_values(normalization.moving_mean) * factors
-    if normalization.beta is not None:
-        bias = bias + _values(normalization.beta)
-    if convolution.bias is not None:
-        bias = bias + _values(convolution.bias) * factors
-    is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
-    by_kernel = factors.reshape(1, 1, -1, convolution.depth_multiplier) if is_depthwise else factors
-    joined = type(convolution).from_config(convolution.get_config() | {"use_bias": True})
-    joined.build(convolution.input.shape)
-    joined.set_weights([_values(convolution.kernel) * by_kernel, bias])
-    return joined
+def _collapsed(model):
+    """The model with a transposed convolution for each ResizeConv that is one."""
+    wiring = Wiring(model)
+    replaced = {name: new for name, layer in wiring.operations.items() if (new := _transposed(layer)) is not None}
+    return wiring.rewired(replaced=replaced) if replaced else model
 
 
-def _values(variable):
-    """In double precision: rounding happens once, at the end."""
-    return keras.ops.convert_to_numpy(variable).astype(np.float64)
-
-
-def _collapsed(layer):
+def _transposed(layer):
     """The transposed convolution that a ResizeConv is; None for other layers and where it is none."""
     if not isinstance(layer, layers.ResizeConv):
         return None

@@ -56,7 +56,10 @@ def finish(subject, steps, form="keras"):
         after = _with_costs(after, rungs, subject)
     result = dataclasses.replace(subject.original, model=last.model, report=after or subject.original.report)
     result = dataclasses.replace(result, data=subject.data if result.data is None else result.data)
-    return Compression(result, before, tuple(rungs), form, None if form == "keras" else contents[-1])
+    content = None if form == "keras" else contents[-1]
+    if form == "packed":  # whose report is to be that of the network in it
+        content = content_of(kind, result)
+    return Compression(result, before, tuple(rungs), form, content)
 
 
 def _warn(subject, steps):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.checks import check_choice
+from recipes.compression.packed_files import packed_content, unpacked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,4 +59,19 @@ def _run_keras(model, path):
     return lambda images: np.asarray(graph(tf.constant(images)))
 
 
-FORMS = {form.name: form for form in (Form("keras", "model.keras", _write_keras, _run_keras),)}
+def _write_packed(result, path):
+    path.write_bytes(packed_content(result)[0])
+
+
+def _run_packed(model, path):
+    """As the model that is read back from the file."""
+    return _run_keras(unpacked(path.read_bytes(), "form").model, path)
+
+
+FORMS = {
+    form.name: form
+    for form in (
+        Form("keras", "model.keras", _write_keras, _run_keras),
+        Form("packed", "model.packed", _write_packed, _run_packed),
+    )
+}

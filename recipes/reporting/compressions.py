@@ -4,7 +4,6 @@ from recipes.reporting.costs import short
 from recipes.reporting.tables import WIDTH, amount, cut
 
 _HEADS = ("step", "accuracy", "parameters", "nonzero", "mult-adds", "stored", "gzipped", "ms")
-_NAME = 38
 _NOTES = 12
 
 
@@ -12,13 +11,16 @@ def compression_table(compression):
     """A Compression as plain text, at most 100 columns wide: a row per rung, then what was measured at the end."""
     rows = [_HEADS, *(_cells(rung) for rung in compression.rungs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
+    widths[0] = min(widths[0], WIDTH - sum(width + 2 for width in widths[1:]))
     lines = [_line(row, widths) for row in rows]
+    if not all(rung.is_kept for rung in compression.rungs):
+        lines.append("× not kept: its accuracy fell too far")
     return "\n".join([*lines, "", *_ends(compression), *_notes(compression.notes)])
 
 
 def _cells(rung):
     return (
-        cut(rung.name if rung.is_kept else f"({rung.name}, not kept)", _NAME),
+        rung.name if rung.is_kept else f"× {rung.name}",
         "–" if rung.accuracy is None else f"{rung.accuracy:.4f}",
         short(rung.parameters),
         short(rung.nonzero),
@@ -31,7 +33,7 @@ def _cells(rung):
 
 def _line(cells, widths):
     texts = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
-    return cut("  ".join([cells[0].ljust(widths[0]), *texts[1:]]), WIDTH)
+    return "  ".join([cut(cells[0], widths[0]).ljust(widths[0]), *texts[1:]])
 
 
 def _ends(compression):

@@ -1,0 +1,79 @@
+"""Which units go, for a share of the multiply-adds."""
+
+import numpy as np
+
+from recipes.checks import complaint
+
+_ROUNDING = 1e-9
+
+
+def choose_units(costs, scores, target, judging, where):
+    """Ids of the units without which a model needs no more than so many multiply-adds.
+
+    Args:
+        costs: Costs of the model.
+        scores: importance of each unit, by its id.
+        target: multiply-adds.
+        judging: Judging. With the scope `"global"`, again and again those units go whose share of what is left of their
+            group's importance is smallest for the multiply-adds that they save; with `"layer"`, the least important
+            units, the same share of every group.
+        where: the verb named in errors.
+
+    Returns:
+        int array.
+    """
+    divisor = judging.divisor
+    lower = least_units(costs, judging)
+    target = target * (1 + _ROUNDING)
+    if costs.total(lower) > target:
+        reach = np.floor(1e4 * (1 - costs.total(lower) / costs.whole)) / 1e4
+        received = f"{1 - target / costs.whole:.4f} of the multiply-adds to be removed"
+        rule = f"fraction must be at most {reach:.4f} for this model, of which the rest must stay"
+        raise ValueError(complaint(where, rule, received, "Ask for less, or pass a smaller least or divisor."))
+    order = [group.units[np.argsort(scores[group.units], kind="stable")] for group in costs.groups]
+    if judging.scope == "layer":
+        kept = _alike(costs, lower, target, divisor)
+    else:
+        kept = _ranked(costs, [scores[units] for units in order], lower, target, divisor)
+    gone = [units[: len(units) - keep] for units, keep in zip(order, kept, strict=True)]
+    return np.concatenate([np.zeros(0, np.int64), *gone])
+
+
+def least_units(costs, judging):
+    """The least number of units that each group keeps: a multiple of the divisor, or all."""
+    whole = -(-judging.least // judging.divisor) * judging.divisor
+    return np.minimum(costs.sizes, whole)
+
+
+def _alike(costs, lower, target, divisor):
+    """Units that stay where every group keeps the same share: the largest that saves enough."""
+
+    def kept(share):
+        rounded = np.round(costs.sizes * share / divisor).astype(np.int64) * divisor
+        return np.clip(np.where(rounded >= costs.sizes, costs.sizes, rounded), lower, costs.sizes)
+
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if costs.total(kept(middle)) <= target else (low, middle)
+    return kept(low)
+
+
+def _ranked(costs, scores, lower, target, divisor):
+    """Units that stay where the group goes on that loses least, of what is left of it, for what it saves."""
+    sums = [np.concatenate([[0.0], np.cumsum(values)]) for values in scores]
+    weights = np.array([len(group.layers) for group in costs.groups], dtype=np.float64)
+    kept = costs.sizes.copy()
+    steps, losses = np.zeros(len(kept), np.int64), np.full(len(kept), np.inf)
+    waiting = range(len(kept))
+    while costs.total(kept) > target:
+        for group in waiting:
+            fewer = (kept[group] - 1) // divisor * divisor
+            steps[group] = kept[group] - fewer
+            gone = costs.sizes[group] - kept[group]
+            lost, left = (sums[group][place] - sums[group][gone] for place in (gone + steps[group], -1))
+            losses[group] = weights[group] * lost / max(left, 1e-30) if fewer >= lower[group] else np.inf
+        group = int(np.argmin(losses / np.maximum(costs.marginal(kept) * steps, 1e-30)))
+        kept[group] -= steps[group]
+        waiting = (group,)
+    return kept
