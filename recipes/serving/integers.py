@@ -23,26 +23,28 @@ def in_half(path):
         name = tensor.name
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
         casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    _replace_nodes(graph, [*casts, *graph.node])
     onnx.save(model, os.fspath(path))
 
 
-def in_integers(path):
+def in_integers(path, is_whole):
     """Store the kernels in int8, with a scale per channel of the output.
 
-    Where the input of a kernel is quantized, its bias becomes int32 beside, so that the product runs in integers.
+    Args:
+        path: of the file, which is replaced.
+        is_whole: whether products run in integers too, where the activations that they take are quantized: then the
+            bias becomes int32, and kernels that take others stay as they are. Else every kernel is brought back to
+            float once, when the file is loaded.
     """
     import onnx
 
     model = onnx.load(os.fspath(path))
     graph = model.graph
-    _join_biases(graph, _ranks(model))
-    rewriting = _Rewriting(graph)
+    if is_whole:
+        _join_biases(graph, _ranks(model))
+    rewriting = _Rewriting(graph, is_whole)
     nodes = [new for node in graph.node for new in rewriting.rewritten(node)]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    _replace_nodes(graph, nodes)
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
@@ -54,10 +56,11 @@ def in_integers(path):
 class _Rewriting:
     """Kernels of one graph, node by node."""
 
-    def __init__(self, graph):
+    def __init__(self, graph, is_whole):
         from onnx import numpy_helper
 
         self._graph = graph
+        self._is_whole = is_whole
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self._makers = {name: node for node in graph.node for name in node.output}
 
@@ -67,14 +70,18 @@ class _Rewriting:
         if kernel is None or kernel.ndim < 2 or kernel.dtype != np.float32:
             return [node]
         axis = _AXES[node.op_type] % kernel.ndim
+        if not self._is_whole:
+            scales = _scales(kernel, axis, 0.0)
+            return [*self._brought_back(node, _integers(kernel, scales, axis), scales, axis), node]
         given = self._quantizer(node.input[0])
-        bias = self._constants[node.input[2]].astype(np.float64) if given is not None and len(node.input) > 2 else None
-        step = None if given is None else float(self._constants[given.input[1]])
+        return [node] if given is None else self._in_integers(node, kernel, axis, given)
+
+    def _in_integers(self, node, kernel, axis, given):
+        step = float(self._constants[given.input[1]])
+        bias = self._constants[node.input[2]].astype(np.float64) if len(node.input) > 2 else None
         scales = _scales(kernel, axis, 0.0 if bias is None else np.abs(bias) / step)
-        shape = [-1 if place == axis else 1 for place in range(kernel.ndim)]
-        before = self._again(node, given) if given is not None and given.output[0] != node.input[0] else []
-        integers = np.round(kernel / scales.reshape(shape)).astype(np.int8)
-        before.append(self._dequantized(node, 1, integers, scales, axis))
+        before = [] if given.output[0] == node.input[0] else self._again(node, given)
+        before.append(self._dequantized(node, 1, _integers(kernel, scales, axis), scales, axis))
         if bias is not None:
             steps = (step * scales.astype(np.float64)).astype(np.float32)
             before.append(self._dequantized(node, 2, np.round(bias / steps).astype(np.int32), steps, 0))
@@ -98,16 +105,35 @@ class _Rewriting:
         return [first, second]
 
     def _dequantized(self, node, place, integers, scales, axis):
-        """Integers in the place of a constant."""
-        from onnx import helper, numpy_helper
+        """Integers, and the node that runtimes fuse with the product, in the place of a constant."""
+        from onnx import helper
 
-        name = f"{node.output[0]}_{('input', 'kernel', 'bias')[place]}"
-        parts = {"int": integers, "scale": scales, "zero": np.zeros(scales.shape, integers.dtype)}
-        self._graph.initializer.extend(
-            numpy_helper.from_array(values, f"{name}_{kind}") for kind, values in parts.items()
-        )
-        node.input[place] = f"{name}_float"
-        return helper.make_node("DequantizeLinear", [f"{name}_{kind}" for kind in parts], [f"{name}_float"], axis=axis)
+        names = self._stored(node, place, int=integers, scale=scales, zero=np.zeros(scales.shape, integers.dtype))
+        node.input[place] = f"{names[0]}_float"
+        return helper.make_node("DequantizeLinear", names, [node.input[place]], axis=axis)
+
+    def _brought_back(self, node, integers, scales, axis):
+        """Integers, and nodes that runtimes compute when they load the file, in the place of a kernel."""
+        from onnx import TensorProto, helper
+
+        shape = [-1 if place == axis else 1 for place in range(integers.ndim)]
+        names = self._stored(node, 1, int=integers, scale=scales.reshape(shape))
+        node.input[1] = f"{names[0]}_float"
+        cast = helper.make_node("Cast", names[:1], [f"{names[0]}_cast"], to=TensorProto.FLOAT)
+        return [cast, helper.make_node("Mul", [cast.output[0], names[1]], [node.input[1]])]
+
+    def _stored(self, node, place, **parts):
+        """The names under which constants are stored."""
+        from onnx import numpy_helper
+
+        names = [f"{node.output[0]}_{('input', 'kernel', 'bias')[place]}_{kind}" for kind in parts]
+        self._graph.initializer.extend(map(numpy_helper.from_array, parts.values(), names))
+        return names
+
+
+def _integers(kernel, scales, axis):
+    shape = [-1 if place == axis else 1 for place in range(kernel.ndim)]
+    return np.round(kernel / scales.reshape(shape)).astype(np.int8)
 
 
 def _scales(kernel, axis, bias):
@@ -134,22 +160,24 @@ def _join_biases(graph, ranks):
     from onnx import helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    users = {}
-    for node in graph.node:
+    nodes, users = list(graph.node), {}
+    for number, node in enumerate(nodes):
         for name in node.input:
-            users.setdefault(name, []).append(node)
+            users.setdefault(name, []).append(number)
     outputs = {value.name for value in graph.output}
-    joined = {}
-    for node in graph.node:
+    for number, node in enumerate(list(nodes)):
         following = users.get(node.output[0], [])
         if node.op_type != "MatMul" or len(following) != 1 or node.output[0] in outputs:
             continue
-        kernel, bias = constants.get(node.input[1]), [name for name in following[0].input if name in constants]
-        is_sum = following[0].op_type == "Add" and len(bias) == 1 and len(constants[bias[0]].dims) == 1
+        addition = nodes[following[0]]
+        kernel, bias = constants.get(node.input[1]), [name for name in addition.input if name in constants]
+        is_sum = addition.op_type == "Add" and len(bias) == 1 and len(constants[bias[0]].dims) == 1
         if kernel is not None and len(kernel.dims) == ranks.get(node.input[0]) == 2 and is_sum:
-            joined[id(node)] = None
-            joined[id(following[0])] = helper.make_node("Gemm", [*node.input, bias[0]], following[0].output)
-    nodes = [joined.get(id(node), node) for node in graph.node]
-    nodes = [node for node in nodes if node is not None]
+            nodes[number] = None
+            nodes[following[0]] = helper.make_node("Gemm", [*node.input, bias[0]], addition.output)
+    _replace_nodes(graph, [node for node in nodes if node is not None])
+
+
+def _replace_nodes(graph, nodes):
     del graph.node[:]
     graph.node.extend(nodes)
