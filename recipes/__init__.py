@@ -50,6 +50,7 @@ _ROOMS = {
     "predict": "prediction",
     "prune_units": "compression.unit_pruning",
     "prune_weights": "compression.weight_pruning",
+    "quantize": "compression.quantization",
     "redesign": "redesigning.redesigning",
     "save": "saving",
     "search": "searching.searching",
