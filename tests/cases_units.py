@@ -133,7 +133,7 @@ def shared(x, mask):
     """One convolution at two scales, and one row of pixels fewer in what is joined along the height."""
     twice = conv(4, 3, padding="same", activation="relu", name="shared")
     x = conv(4, 3, name="stem")(x)
-    small = keras.layers.AveragePooling2D(2)(keras.layers.Rescaling(2.0, [0.1, 0.2, 0.3, 0.4])(x))
+    small = keras.layers.AveragePooling2D(2)(keras.layers.Rescaling(2.0, np.array([0.1, 0.2, 0.3, 0.4]))(x))
     whole, half = twice(mask(x, ("stem", 4))), twice(mask(small, ("stem", 4)))
     x = keras.layers.Concatenate(axis=1)([whole[:, 1:, :6], keras.layers.ZeroPadding2D(((0, 0), (0, 3)))(half)])
     return mask(keras.ops.mean(x, axis=(1, 2)), ("shared", 4))

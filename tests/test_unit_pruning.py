@@ -8,12 +8,13 @@ from cases_units import NETS, Masks, conv, dense, made, residual, scattered
 
 import layers
 import recipes
-from recipes.bases import build_network, find_base, multiply_adds
+from recipes.bases import build_network, find_base, multiply_adds, networks
 from recipes.bases.flattening import flat_copy
 from recipes.bases.rewiring import Wiring
 from recipes.compression.unit_costs import Costs
 from recipes.compression.unit_groups import Channels
 from recipes.compression.unit_importance import score_units
+from recipes.compression.unit_pruning import UnitPruning
 from recipes.compression.unit_removal import without_units
 from recipes.compression.unit_transform import Judging, remove_units
 
@@ -146,10 +147,14 @@ def small_net():
     return flat_copy(keras.Model(image, dense(3, activation="softmax", name="probabilities")(hidden)), "test")
 
 
-@pytest.mark.parametrize("scope", ["global", "layer"])
-@pytest.mark.parametrize("fraction", [0.1, 0.33, 0.6])
-def test_so_many_multiply_adds_go(scope, fraction):
-    model = build_network("cifar_resnet20", weights=None, image_size=8, class_count=5).model
+@pytest.fixture(scope="module")
+def resnet():
+    return build_network(networks.cifar_resnet(input_shape=(8, 8, 3), depth=8), image_size=8, class_count=5).model
+
+
+@pytest.mark.parametrize(("scope", "fraction"), [("global", 0.1), ("global", 0.6), ("layer", 0.33)])
+def test_so_many_multiply_adds_go(scope, fraction, resnet):
+    model = resnet
     smaller, _ = remove_units(model, fraction, Judging(scope=scope))
     before, after = (recipes.cost(network, optimizer=None).multiply_adds for network in (model, smaller))
     assert fraction <= 1 - after / before < fraction + 0.03  # no more than the last step: a unit, or one of each layer
@@ -163,10 +168,9 @@ def test_nothing_goes_where_nothing_is_asked():
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
-def test_least_and_divisor(scope):
-    model = build_network("cifar_resnet20", weights=None, image_size=8, class_count=5).model
-    smaller, _ = remove_units(model, 0.7, Judging(scope=scope, least=6, divisor=4))
-    before = widths(model)
+def test_least_and_divisor(scope, resnet):
+    smaller, _ = remove_units(resnet, 0.7, Judging(scope=scope, least=6, divisor=4))
+    before = widths(resnet)
     for name, width in widths(smaller).items():
         if width is not None and name != "probabilities":
             assert width == before[name] or (width % 4 == 0 and width >= 8)
@@ -386,12 +390,21 @@ def test_so_much_goes_and_training_brings_it_back(result, tmp_path):
 
 
 def test_as_far_as_the_accuracy_allows(result):
-    small = recipes.prune_units(result, max_drop=0.1, recovery=recipes.Recovery(epochs=0), verbose=False)
+    options = {"max_drop": 0.1, "recovery": recipes.Recovery(epochs=0), "verbose": False}
+    small = recipes.prune_units(result, fraction=(0.2, 0.8), **options)
     *kept, last = small.rungs
+    assert len(kept) == 2
     assert all(rung.accuracy >= kept[0].accuracy - 0.1 for rung in kept)
     assert last.accuracy < kept[0].accuracy - 0.1
     assert not last.is_kept
     assert small.model.count_params() == kept[-1].parameters < kept[0].parameters
+
+
+def test_a_tenth_at_a_time():
+    assert UnitPruning().levels(True)[:3] == (0.1, 0.2, 0.3)
+    assert UnitPruning(0.25).levels(True) == (0.1, 0.2, 0.25)
+    assert UnitPruning(0.25).levels(False) == (0.25,)
+    assert UnitPruning((0.3, 0.5)).levels(True) == (0.3, 0.5)
 
 
 def test_what_nothing_reaches_is_said(result):

@@ -125,7 +125,7 @@ def _target_shape(config, before, after):
 def _constants(config, before, after):
     """Scale and offset, where there is one per channel."""
     labels, kept = before
-    values = {name: np.asarray(config[name]) for name in ("scale", "offset")}
+    values = {name: np.asarray(keras.saving.deserialize_keras_object(config[name])) for name in ("scale", "offset")}
     return {name: value[kept].tolist() for name, value in values.items() if value.shape == labels.ids.shape}
 
 
