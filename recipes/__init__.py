@@ -30,6 +30,7 @@ _ROOMS = {
     "advise": "advising.advising",
     "cache": "caching",
     "complexity": "redesigning.stages",
+    "compress": "compression.ladder",
     "cost": "costs.costing",
     "deep_compress": "compression.deep_compression",
     "evaluate": "evaluation",
