@@ -10,6 +10,7 @@ from recipes.compression import methods
 from recipes.compression.descending import last_kept
 from recipes.compression.footprints import finish
 from recipes.compression.forms import find_form
+from recipes.compression.quantization import Quantizing
 from recipes.compression.recovering import open_recovery
 from recipes.compression.subjects import open_subject
 from recipes.training.progress import say
@@ -21,10 +22,11 @@ METHODS = {
     "weights": methods.weights,
     "share": methods.sharing,
     "few_bits": methods.few_bits,
+    "quantize": methods.quantize,
 }
-AUTO = ("units", "low_rank", "fold")
+AUTO = ("fold", "units", "low_rank", "quantize")
 _EXACT = ("fold",)  # loses nothing, and needs no share of the allowance
-_GIVEN = ("subject", "floor", "recovery", "seed", "verbose", "training")  # by the ladder itself
+_GIVEN = ("subject", "form", "floor", "training", "recovery", "seed", "verbose")  # by the ladder itself
 # What each method's savings show in: zeros and codes in a packed file, whole numbers in LiteRT.
 _FORMS = {"weights": "packed", "share": "packed", "few_bits": "packed", "quantize": "litert"}
 
@@ -88,6 +90,7 @@ def compress(
     check_whole(where, "seed", seed, least=0)
     chosen = form or next((_FORMS[name] for name, _ in reversed(plan) if name in _FORMS), "keras")
     form = find_form(chosen, where).name
+    _check_form(plan, form, where)
     recovery = open_recovery(recovery, where)
     subject = open_subject(model, data, where, max_drop=max_drop)
     done = _climb_down(subject, plan, max_drop, recovery=recovery, seed=seed, verbose=verbose)
@@ -105,7 +108,8 @@ def _climb_down(subject, plan, max_drop, **options):
     done, here, used = [], subject, 0
     for name, arguments in plan:
         used += name not in _EXACT
-        floor = subject.floor(max_drop * used / len(shares) if shares else 0.0)
+        share = 1.0 if name in _EXACT else used / len(shares)
+        floor = subject.floor(max_drop * share)
         say(options["verbose"], f"— {name}, down to a validation accuracy of {floor:.4f}")
         steps = METHODS[name](here, floor=floor, **options, **arguments)
         done += steps
@@ -128,21 +132,24 @@ def _plan(steps, where):
     return plan
 
 
+def _check_form(plan, form, where):
+    """Raise where the last step cannot give a file of that form, before any work."""
+    name, arguments = plan[-1]
+    if name == "quantize":
+        Quantizing(form=form, **arguments).check(where)
+        arguments["form"] = form
+
+
 def _step(step, where):
-    name, arguments = (
-        (step, {})
-        if isinstance(step, str)
-        else next(iter(step.items()), ("", {}))
-        if isinstance(step, dict)
-        else (step, {})
-    )
-    if not isinstance(name, str) or (isinstance(step, dict) and (len(step) != 1 or not isinstance(arguments, dict))):
+    pairs = [(step, {})] if isinstance(step, str) else list(step.items()) if isinstance(step, dict) else []
+    if len(pairs) != 1 or not isinstance(pairs[0][1], dict):
         rule, mend = "a step is a name, or {name: {argument: value}}", 'Pass {"units": {"fraction": 0.3}}, say.'
         raise TypeError(complaint(where, rule, repr(step), mend))
+    name, arguments = pairs[0]
     check_choice(where, "a step", name, METHODS)
     for argument in arguments:
         check_choice(where, f"an argument of {name}", argument, _arguments(name))
-    return name, arguments
+    return name, dict(arguments)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from recipes.bases.simplifying import without_normalization
 from recipes.compression.few_bits import choose_levels, round_off
 from recipes.compression.low_rank import Factoring, check_factoring, thin
 from recipes.compression.masking import KEEP
+from recipes.compression.quantization import IMAGES, Quantizing, rounded
 from recipes.compression.steps import Step, is_enough
 from recipes.compression.unit_pruning import UnitPruning, shrink
 from recipes.compression.unit_transform import Judging
@@ -55,3 +56,12 @@ def sharing(subject, *, bits=None, keep=(), averaged=False, floor, **training):
 def few_bits(subject, *, bits=None, method=None, keep=("first", "last"), floor, **training):
     """See `recipes.few_bits`."""
     return round_off(subject, *choose_levels(subject, bits, method, keep), floor=floor, **training)
+
+
+def quantize(
+    subject, *, form, precision="int8", is_trained=None, calibration_images=IMAGES, keep=(), floor, **training
+):
+    """See `recipes.quantize`."""
+    plan = Quantizing(precision, form, is_trained, calibration_images, tuple(keep))
+    plan.check(subject.where)
+    return rounded(subject, plan, floor, **training)
