@@ -68,7 +68,7 @@ def fake_quantized(model, images, *, per_channel=True, bits=8, kept=()):
     image = keras.Input(prepared.input_shape[1:], dtype=prepared.input.dtype, name=first)
     start = rounded.pop(None)(image) if None in rounded else image
     outputs = wiring.follow(start, replaced=replaced, after=rounded)
-    return keras.Model(image, outputs, name=model.name), _notes(model, kernels, kept)
+    return keras.Model(image, outputs, name=model.name), _notes(prepared, kernels, kept)
 
 
 def settled(model):
@@ -112,14 +112,15 @@ def has_ranges(model):
 
 
 def with_rounded_kernels(model):
-    """`(a copy of a flat model with each kernel as int8 holds it, {layer: why it was left as it is})`."""
-    wiring = Wiring(flat_copy(model, "quantize"))
+    """`(a copy with each kernel as int8 holds it, {layer: why it was left as it is})`, normalization folded before."""
+    copy = simplified(flat_copy(model, "quantize"), is_reordered=False)
+    wiring = Wiring(copy)
     kernels = [name for name in wiring.operations if _is_kernel(wiring, name)]
     replaced = {name: layers.FakeQuantizedKernel(wiring.operations[name], name=name) for name in kernels}
     for name, layer in replaced.items():
         layer.build(wiring.operations[name].input.shape)
     plain = {name: layer.plain_layer() for name, layer in replaced.items()}
-    return wiring.rewired(replaced=plain), _notes(model, kernels, ())
+    return wiring.rewired(replaced=plain), _notes(copy, kernels, ())
 
 
 def _is_kernel(wiring, name):
@@ -132,7 +133,7 @@ def _notes(model, kernels, kept):
     return {
         layer.name: "kept in float, as asked" if layer.name in kept else f"{type(layer).__name__} stays in float"
         for layer in model.layers
-        if layer.weights and layer.name not in kernels and not isinstance(layer, keras.layers.BatchNormalization)
+        if layer.weights and layer.name not in kernels
     }
 
 
