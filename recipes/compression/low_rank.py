@@ -12,7 +12,7 @@ from recipes.compression.footprints import finish
 from recipes.compression.forms import find_form
 from recipes.compression.keeping import kept_names
 from recipes.compression.ranks import most
-from recipes.compression.reconstructing import IMAGES, reconstruct
+from recipes.compression.reconstructing import FITTED, reconstruct
 from recipes.compression.recovering import open_recovery
 from recipes.compression.steps import Step
 from recipes.compression.subjects import open_subject
@@ -55,7 +55,8 @@ def factor(
        convolution into k×1 and 1×k (spatial), or into 1×1, a k×k among few channels, and 1×1 (Tucker).
     2. Give each layer the rank that keeps `energy`, or all of them ranks by which `fraction` of the multiply-adds goes
        while the product of their energies stays largest. Where no rank saves, the layer stays, and `notes` say so.
-    3. Fit the last layer of each by least squares to what the whole one answered to training images.
+    3. Fit the last layer of each by least squares to what the whole one answered to training images, and measure the
+       statistics of BatchNormalization anew.
     4. Train all of it, by the stages of `recipes.finetune`.
     5. Where neither was asked for, take away more and more, from 0.1 to 0.8 of the multiply-adds, as long as the
        validation accuracy stays within `max_drop` of what it was.
@@ -72,7 +73,7 @@ def factor(
         energy: share of the squares of each layer's weights that its factors keep, above 0 and at most 1; or
         fraction: share of the network's multiply-adds to take away, 0–1.
         keep: layers that stay: regular expressions for their names, `"first"` or `"last"`.
-        is_fitted: whether to fit the factors to what layers answer to training images.
+        is_fitted: whether to fit factors and statistics to training images.
         max_drop: accuracy, 0–1, that may be lost on the validation images; None takes every step.
         recovery: `recipes.Recovery`, how to train after each step.
         form: what sizes and latency are of: `"keras"`, or another one that compression knows.
@@ -161,7 +162,7 @@ class _Thinner:
         self._images = None
         if plan.is_fitted and subject.data is not None:
             split = subject.data.train
-            rows = np.random.default_rng(0).permutation(len(split))[:IMAGES]
+            rows = np.random.default_rng(0).permutation(len(split))[:FITTED]
             self._images = split.store[np.sort(split.rows[rows])].astype(subject.model.inputs[0].dtype)
         self._last = {}, {}
 
@@ -172,6 +173,6 @@ class _Thinner:
         choices, notes = chosen(whole, self._plan.kind, **{by: level}, keep=self._keep)
         thinner, chains = with_pieces(whole, choices)
         if self._images is not None:
-            reconstruct(thinner, whole, chains, self._images)
+            reconstruct(whole, chains, self._images)
         self._last = choices, chains
         return detached(thinner), notes

@@ -5,45 +5,51 @@ import math
 import keras
 import numpy as np
 
-IMAGES = 256  # that are enough
+FITTED = 256  # images that are enough
 _ROWS = 8192  # pixels of all images together that a layer is fitted to
 _BATCH = 32
-_RIDGE = 1e-3  # of the mean square of what the layer is given: how much it costs to leave the weights it has
+_RIDGE = 1e-3  # of the mean square of what the layer is given, by which leaving its weights is paid for
 
 
-def reconstruct(model, whole, chains, images):
-    """Fit the last layer of each chain, from the input on, to the answers of the layer that was there before.
+def reconstruct(whole, chains, images):
+    """Fit the last layer of each chain to the answers of the layer that was there before, in place.
 
-    By least squares on random pixels, what it is given by the network as it is now, with all that was lost before,
-    so that later layers make up for earlier ones (Zhang et al. 2015, "Accelerating very deep convolutional networks").
+    By least squares on random pixels (Zhang et al. 2015, "Accelerating very deep convolutional networks"). Each chain
+    is given what the whole network gives it: fitted to what earlier chains leave of that, as in the paper, later layers
+    would answer ever nearer to the mean where much is taken away.
 
     Args:
-        model: flat functional model with chains in the place of some layers; their last layers are changed.
         whole: flat functional model that has those layers.
-        chains: `{layer: its new layers}`, in the order in which they are called.
+        chains: `{layer: its new layers}`.
         images: `(images, height, width, channels)`, RGB 0–255.
     """
     for name, chain in chains.items():
         layer, last = whole.get_layer(name), chain[-1]
-        given = np.concatenate(list(_pixels(model, last, images)))
-        wanted = np.concatenate([_answers(layer, rows) for rows in _pixels(whole, layer, images)])
-        _fit(last, given, wanted)
+        given, wanted = [], []
+        for inputs, places in _inputs(whole, layer, images):
+            inner = inputs
+            for earlier in chain[:-1]:
+                inner = earlier(inner)
+            given.append(_seen(last, inner, places))
+            wanted.append(_answers(layer, _seen(layer, inputs, places)))
+        _fit(last, np.concatenate(given), np.concatenate(wanted))
 
 
-def _pixels(model, layer, images):
-    """For each batch, what a layer sees at random pixels of its output, one a row; the same pixels at every call."""
+def _inputs(model, layer, images):
+    """For each batch, the inputs of a layer, and random pixels of its output, as indices along its sides."""
     until = keras.Model(model.inputs[0], layer.input)
     sides = layer.output.shape[1:-1]
     random = np.random.default_rng(0)
     count = min(math.prod(sides), max(1, _ROWS // len(images)))
     for start in range(0, len(images), _BATCH):
-        inputs = keras.ops.convert_to_numpy(until(images[start : start + _BATCH], training=False))
+        inputs = until(images[start : start + _BATCH], training=False)
         chosen = np.stack([random.permutation(math.prod(sides))[:count] for _ in inputs])
-        yield _seen(layer, inputs, np.unravel_index(chosen, sides) if sides else ()).astype(np.float64)
+        yield inputs, np.unravel_index(chosen, sides) if sides else ()
 
 
 def _seen(layer, inputs, places):
-    """What the kernel of a layer is multiplied with at `(images, places)` of its output, in the kernel's order."""
+    """What the kernel of a layer is multiplied with at `(images, places)` of its output, a row each."""
+    inputs = keras.ops.convert_to_numpy(inputs)
     image = np.arange(len(inputs))[:, None]
     if isinstance(layer, keras.layers.Dense):
         return inputs[(image, *places) if places else slice(None)].reshape(-1, inputs.shape[-1])
@@ -65,7 +71,7 @@ def _seen(layer, inputs, places):
 
 def _answers(layer, rows):
     """Of a layer before its activation."""
-    answers = rows @ _matrix(layer)
+    answers = rows.astype(np.float64) @ _matrix(layer)
     return answers if layer.bias is None else answers + keras.ops.convert_to_numpy(layer.bias)
 
 
@@ -80,7 +86,7 @@ def _fit(layer, given, wanted):
     mean_given = mean_missing = 0.0
     if layer.bias is not None:
         mean_given, mean_missing = given.mean(axis=0), missing.mean(axis=0)
-    centred = given - mean_given
+    centred = given.astype(np.float64) - mean_given
     square = centred.T @ centred
     ridge = _RIDGE * np.trace(square) / len(square) or 1.0
     change = np.linalg.solve(square + ridge * np.eye(len(square)), centred.T @ (missing - mean_missing))
