@@ -13,7 +13,7 @@ from recipes.bases.precisions import HALVES, halved, quantized_by_keras, with_ha
 from recipes.bases.rewiring import Wiring
 from recipes.checks import check_choice, complaint
 from recipes.serving.compacting import compacted
-from recipes.serving.formats import FILES
+from recipes.serving.formats import FILES, quiet_tensorflow
 from recipes.serving.integers import in_half, in_integers
 
 _OF_FILES = ("float32", "float16", "int8", "int8_dynamic")
@@ -109,7 +109,8 @@ def write_quantized(name, result, folder, precision, wrap=lambda result: result)
     if name == "litert":
         options["optimizations"] = [tf.lite.Optimize.DEFAULT]
         options["target_spec"] = {"supported_types": [tf.float16] if precision == "float16" else []}
-    result.model.export(os.fspath(path), **options)
+    with quiet_tensorflow():
+        result.model.export(os.fspath(path), **options)
     if name == "litert":
         path.write_bytes(compacted(path.read_bytes()))
     elif precision == "float16":
