@@ -83,9 +83,7 @@ def test_labels_go_by_the_names_of_the_classes(result, digits):
 
 
 def test_a_bare_model_is_named_by_its_data_and_saved_when_measured(result, digits, tmp_path):
-    named = dataclasses.replace(
-        digits, class_names=tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
-    )
+    named = dataclasses.replace(digits, class_names=tuple(f"digit {number}" for number in range(10)))
     subject = open_subject(result.model, named, "compress")
     done = finish(
         subject, descend(subject, [1], scaled, name=str, floor=None, recovery=Recovery(epochs=0), verbose=False)
