@@ -1,5 +1,6 @@
 """Groups of units that are alike, and the multiply-adds that go with each unit of them."""
 
+import collections
 import dataclasses
 import math
 
@@ -38,11 +39,12 @@ class Product:
 
 
 def products(channels):
-    """Every Product of a model, and the multiply-adds of the layers that are not known."""
+    """Every Product of a model, and the multiply-adds of the layers that are not known, where they are called once."""
     found, unknown = [], []
+    calls = collections.Counter(step.name for step in channels.steps)
     for step in channels.steps:
         if step.output is None or not getattr(step.operation, "weights", ()):
-            unknown.append(step.operation)
+            unknown += [step.operation] if calls[step.name] == 1 else []
             continue
         read = step.inputs[0] if isinstance(step.operation, TRANSPOSED) else step.output
         positions = math.prod(side for axis, side in enumerate(read.shape) if axis not in (0, read.axis))

@@ -184,7 +184,7 @@ RULES = {
 _ONE_NUMBER = (
     *("Relu", "Relu6", "Sigmoid", "HardSigmoid", "LogSigmoid", "Silu", "HardSilu", "Gelu", "Elu", "Selu", "Celu"),
     *("LeakyRelu", "Softplus", "Softsign", "Tanh", "HardTanh", "Exp", "Log", "Sqrt", "Rsqrt", "Square", "Abs"),
-    *("Absolute", "Negative", "Clip", "Cast", "Minimum", "Maximum"),
+    *("Absolute", "Negative", "Clip", "Cast"),
 )
 _TWO_NUMBERS = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum", "Power")
 OPERATIONS = {
