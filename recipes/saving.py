@@ -30,7 +30,7 @@ def save(result, folder):
         The folder, a `pathlib.Path`.
 
     Raises:
-        TypeError: `result` is no Result.
+        TypeError, ValueError: `result` is no Result, or was never measured.
         OSError: the folder cannot be written.
 
     Example:
@@ -42,6 +42,9 @@ def save(result, folder):
     if not isinstance(result, Result):
         mend = "Pass what recipes.finetune returned."
         raise TypeError(complaint("save", "result must be a Result", type(result).__name__, mend))
+    if result.report is None:
+        mend = "Measure it: dataclasses.replace(result, report=recipes.evaluate(result, data))."
+        raise ValueError(complaint("save", "what is saved must have a report", "a Result without one", mend))
     folder = writable_folder(folder, "save")
     (folder / CLASSIFIER).unlink(missing_ok=True)  # an interruption must not leave new weights under old names
     _save_model(result.model, folder / MODEL)

@@ -82,6 +82,17 @@ def test_labels_go_by_the_names_of_the_classes(result, digits):
     np.testing.assert_array_equal(other.data.train.labels, digits.train.labels)
 
 
+def test_a_bare_model_is_named_by_its_data_and_saved_when_measured(result, digits, tmp_path):
+    named = dataclasses.replace(digits, class_names=tuple(f"digit {number}" for number in range(10)))
+    subject = open_subject(result.model, named, "compress")
+    done = finish(
+        subject, descend(subject, [1], scaled, name=str, floor=None, recovery=Recovery(epochs=0), verbose=False)
+    )
+    assert recipes.load(done.save(tmp_path / "named")).class_names == named.class_names
+    with pytest.raises(ValueError, match="must have a report"):
+        recipes.save(dataclasses.replace(done.result, report=None), tmp_path / "none")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [

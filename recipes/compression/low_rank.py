@@ -14,15 +14,13 @@ from recipes.compression.keeping import kept_names
 from recipes.compression.ranks import most
 from recipes.compression.reconstructing import FITTED, reconstruct
 from recipes.compression.recovering import open_recovery
-from recipes.compression.renormalizing import renormalize
 from recipes.compression.steps import Step
 from recipes.compression.subjects import open_subject
 from recipes.costs.costing import cost
 
 _WHERE = "factor"
 _KINDS = ("auto", "svd", "spatial", "tucker")
-_IMAGES = 512  # that statistics are measured on
-_LEVELS = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8)  # of multiply-adds to take away, where nothing is asked for
+_LEVELS = (0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8)  # of multiply-adds to take away, where nothing is asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +58,7 @@ def factor(
     3. Fit the last layer of each by least squares to what the whole one answered to training images, and measure the
        statistics of BatchNormalization anew.
     4. Train all of it, by the stages of `recipes.finetune`.
-    5. Where neither was asked for, take away more and more, from 0.25 to 0.8 of the multiply-adds, as long as the
+    5. Where neither was asked for, take away more and more, from 0.1 to 0.8 of the multiply-adds, as long as the
        validation accuracy stays within `max_drop` of what it was.
 
     The new layers are plain ones of Keras. Strides, padding, dilation, bias and activation are the layer's: at full
@@ -164,7 +162,7 @@ class _Thinner:
         self._images = None
         if plan.is_fitted and subject.data is not None:
             split = subject.data.train
-            rows = np.random.default_rng(0).permutation(len(split))[:_IMAGES]
+            rows = np.random.default_rng(0).permutation(len(split))[:FITTED]
             self._images = split.store[np.sort(split.rows[rows])].astype(subject.model.inputs[0].dtype)
         self._last = {}, {}
 
@@ -175,9 +173,6 @@ class _Thinner:
         choices, notes = chosen(whole, self._plan.kind, **{by: level}, keep=self._keep)
         thinner, chains = with_pieces(whole, choices)
         if self._images is not None:
-            reconstruct(whole, chains, self._images[:FITTED])
-        thinner = detached(thinner)
-        if self._images is not None:
-            renormalize(thinner, self._images)
+            reconstruct(whole, chains, self._images)
         self._last = choices, chains
-        return thinner, notes
+        return detached(thinner), notes

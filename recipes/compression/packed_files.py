@@ -24,6 +24,7 @@ _MAGIC = b"\x93KERASPK"
 _VERSION = 1
 _FRONT = struct.Struct("<8sH16s")  # magic, version, digest of all that follows
 _HEAD = struct.Struct("<cII")  # coder of the header, its bytes in the file, its bytes as JSON
+_DAMAGED, _AGAIN = "the file is damaged", "Fetch or write it again."
 _KEPT = ("scores", "split", "class_names", "per_class", "settings", "versions")  # of a report
 
 
@@ -95,7 +96,7 @@ def unpacked(content, where):
             assets[name] = unsqueeze(coder, body[place : place + length], size, where)
             place += length
     except (AttributeError, IndexError, KeyError, StopIteration, TypeError) as error:
-        raise ValueError(_damage(where, f"{type(error).__name__}: {error}")) from error
+        raise ValueError(complaint(where, _DAMAGED, f"{type(error).__name__}: {error}", _AGAIN)) from error
     model = put_together(Parts(header["config"], arrays, {}, assets), where)
     return model if header["classifier"] is None else _result(model, header["classifier"])
 
@@ -142,14 +143,10 @@ def _opened_file(content, where):
         raise ValueError(complaint(where, rule, f"version {version}", mend))
     rest = content[_FRONT.size :]
     if _digest(rest) != digest:
-        raise ValueError(_damage(where, f"{len(content):,} bytes whose digest is another"))
+        raise ValueError(complaint(where, _DAMAGED, f"{len(content):,} bytes whose digest is another", _AGAIN))
     coder, length, size = _HEAD.unpack_from(rest)
     text = unsqueeze(coder.decode("latin-1"), rest[_HEAD.size : _HEAD.size + length], size, where)
     return json.loads(text), rest[_HEAD.size + length :]
-
-
-def _damage(where, received):
-    return complaint(where, "the file is damaged", received, "Fetch or write it again.")
 
 
 def _cut(content, sizes):

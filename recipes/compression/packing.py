@@ -106,11 +106,11 @@ def unpack(path):
         ValueError: the file is of another kind or damaged, or holds layers that are not known.
 
     Example:
-        >>> import recipes
-        >>> result = recipes.finetune("small_resnet", "digits", weights=None, epochs=1, verbose=False)
-        >>> packed = recipes.pack(result, "digits.packed")
-        >>> recipes.unpack("digits.packed").class_names[:3]
-        ('0', '1', '2')
+        >>> import keras, recipes
+        >>> image = keras.Input((8, 8, 1))
+        >>> packed = recipes.pack(keras.Model(image, keras.layers.Conv2D(4, 3)(image)), "network.packed")
+        >>> recipes.unpack("network.packed").count_params()
+        40
     """
     path = Path(os.fspath(path)).expanduser()
     if not path.is_file():

@@ -121,11 +121,12 @@ def sensitivity(model, data=None, *, sparsities=SPARSITIES, keep=(), verbose=Tru
             has no validation images.
 
     Example:
-        >>> import recipes
-        >>> result = recipes.finetune("small_resnet", "digits", weights=None, epochs=1, verbose=False)
-        >>> falls = recipes.sensitivity(result, sparsities=(0.5, 0.9), keep=("conv",), verbose=False)
+        >>> import keras, recipes
+        >>> dense = keras.layers.Dense(10, activation="softmax", name="dense")
+        >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), dense])
+        >>> falls = recipes.sensitivity(network, "digits", sparsities=(0.5, 0.9), verbose=False)
         >>> {name: len(curve) for name, curve in falls.curves.items()}
-        {'predictions': 2}
+        {'dense': 2}
 
     Source:
         Han et al. 2015, "Learning both weights and connections for efficient neural networks", section 5; Li et al.

@@ -81,6 +81,8 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
         rule = "max_drop is measured on validation images"
         mend = "Load the data with valid=0.15, or pass max_drop=None and say how far to go."
         raise ValueError(complaint(where, rule, "no validation images", mend))
+    if original.report is None and opened is not None:  # a bare model has no names of its own
+        original = dataclasses.replace(original, class_names=opened.class_names, resize=opened.resize)
     return Subject(original, flat_copy(original.model, where), opened, where)
 
 

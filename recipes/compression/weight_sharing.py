@@ -61,12 +61,12 @@ def share_weights(
         TypeError, ValueError: an argument is of the wrong kind or out of its range; the data does not fit the model.
 
     Example:
-        >>> import recipes
-        >>> result = recipes.finetune("small_resnet", "digits", weights=None, epochs=1, verbose=False)
-        >>> quick = recipes.Recovery(epochs=1)
-        >>> small = recipes.share_weights(result, bits=4, max_drop=None, recovery=quick, verbose=False)
-        >>> small.rungs[1].stored_bytes < small.rungs[0].stored_bytes / 3
-        True
+        >>> import keras, recipes
+        >>> dense = keras.layers.Dense(10, activation="softmax", name="dense")
+        >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), dense])
+        >>> small = recipes.share_weights(network, "digits", bits=4, max_drop=None, verbose=False)
+        >>> len(set(small.model.get_layer("dense").get_weights()[0].ravel().tolist()))
+        16
 
     Source:
         Han, Mao and Dally 2016, "Deep Compression: compressing deep neural networks with pruning, trained quantization

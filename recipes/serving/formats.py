@@ -64,7 +64,20 @@ def write_format(name, result, folder):
         result.model.save(folder / FILES[name])
     else:
         images = keras.InputSpec(shape=(None, *result.image_size, result.channels), dtype="float32", name="images")
-        result.model.export(os.fspath(folder / FILES[name]), format=name, verbose=False, input_signature=[images])
+        with quiet_tensorflow():
+            result.model.export(os.fspath(folder / FILES[name]), format=name, verbose=False, input_signature=[images])
+
+
+@contextlib.contextmanager
+def quiet_tensorflow():
+    """Within, TensorFlow does not tell of each folder that it writes on the way."""
+    logger = tf.get_logger()
+    before = logger.level
+    logger.setLevel("WARNING")
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def write_labels(class_names, path):
