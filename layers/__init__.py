@@ -30,6 +30,8 @@ from layers.heads.nca_loss import NCALoss
 from layers.heads.student_nca_loss import StudentNCALoss
 from layers.packing import packed_weights, unpack_weights
 from layers.prelu import prelu
+from layers.quantization.fake_quantize import FakeQuantize
+from layers.quantization.fake_quantized_kernel import FakeQuantizedKernel, is_quantizable
 from layers.strassen import strassen_product
 from layers.unfolding import is_unfoldable, unfold
 from layers.zeros_kept import ZerosKept
@@ -41,6 +43,8 @@ __all__ = [
     "DenseBlock",
     "DepthwiseSeparableConv",
     "FFTConv2D",
+    "FakeQuantize",
+    "FakeQuantizedKernel",
     "FireBlock",
     "HighwayBlock",
     "InceptionBlock",
@@ -66,6 +70,7 @@ __all__ = [
     "collapse_resize_conv",
     "exchange_convolutions",
     "factor_convolution",
+    "is_quantizable",
     "is_unfoldable",
     "packed_weights",
     "prelu",

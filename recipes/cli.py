@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "recipes.prediction",
     "export": "recipes.serving.exporting",
     "serve": "recipes.serving.server",
+    "compress": "recipes.compression.ladder",
     "advise": "recipes.advising.advising",
     "cost": "recipes.costs.costing",
     "cache": "recipes.caching",

@@ -7,6 +7,7 @@ from cases_blocks import BLOCKS
 from cases_convolutions import CONVOLUTIONS
 from cases_few_bits import FEW_BITS
 from cases_heads import HEADS
+from cases_quantization import QUANTIZATION
 from PIL import Image
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200), "grey": (120, 120, 120)}
@@ -44,4 +45,4 @@ def random_images(random, count=12, size=16, channels=3):
 
 
 # Every layer has its row in one of these; the laws of test_layers.py apply to all.
-LAYERS = (*AUGMENTATION, *BLOCKS, *CONVOLUTIONS, *FEW_BITS, *HEADS)
+LAYERS = (*AUGMENTATION, *BLOCKS, *CONVOLUTIONS, *FEW_BITS, *HEADS, *QUANTIZATION)

@@ -7,7 +7,7 @@ import pytest
 import layers
 import recipes
 from recipes.compression.bit_layers import METHODS, in_plain_layers, with_few_bits
-from recipes.compression.renormalizing import renormalize
+from recipes.compression.renormalizing import measure_statistics
 
 WAYS = [(bits, method) for bits, methods in METHODS.items() for method in methods]
 QUICK = recipes.Recovery(epochs=4, learning_rate=3e-3, batch_size=64, weight_decay=0.0)
@@ -99,7 +99,7 @@ def test_statistics_are_those_of_the_images(random):
     normal = keras.layers.BatchNormalization(momentum=0.9, trainable=False)
     model = keras.Model(image, normal(keras.layers.Dense(3)(image)))
     images = random.normal(size=(64, 2)).astype("float32")
-    renormalize(model, images)
+    measure_statistics(model, images)
     seen = keras.ops.convert_to_numpy(model.layers[1](images))
     halves = seen.reshape(2, 32, 3)  # two batches of 32, whose variances are those within each
     np.testing.assert_allclose(normal.moving_mean, seen.mean(axis=0), atol=1e-6)

@@ -4,188 +4,19 @@ import keras
 import numpy as np
 import pytest
 from cases import random_images
+from cases_units import NETS, Masks, conv, dense, made, residual, scattered
 
 import layers
 import recipes
-from recipes.bases import build_network, find_base, multiply_adds
+from recipes.bases import build_network, find_base, multiply_adds, networks
 from recipes.bases.flattening import flat_copy
 from recipes.bases.rewiring import Wiring
 from recipes.compression.unit_costs import Costs
 from recipes.compression.unit_groups import Channels
 from recipes.compression.unit_importance import score_units
+from recipes.compression.unit_pruning import UnitPruning
 from recipes.compression.unit_removal import without_units
 from recipes.compression.unit_transform import Judging, remove_units
-
-conv, dense = keras.layers.Conv2D, keras.layers.Dense
-
-
-class Masks:
-    """Zeros for the units that go, put by hand in front of each layer that reads them."""
-
-    def __init__(self, removed=None):
-        self.removed = removed or {}
-
-    def __call__(self, tensor, *parts):
-        """`parts`: (name of a layer, units) along the channels, names tied together being written as one."""
-        if not self.removed:
-            return tensor
-        mask = [[0.0 if unit in self.removed.get(name, ()) else 1.0 for unit in range(units)] for name, units in parts]
-        return tensor * np.concatenate(mask).astype("float32")
-
-
-def residual(x, mask):
-    x = conv(6, 3, padding="same", name="stem")(x)
-    y = conv(5, 3, padding="same", activation="relu", name="inner")(mask(x, ("stem", 6)))
-    y = conv(6, 3, padding="same", use_bias=False, name="outer")(mask(y, ("inner", 5)))
-    x = keras.layers.Add()([x, keras.layers.BatchNormalization()(y)])
-    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
-    return mask(keras.layers.GlobalAveragePooling2D()(x), ("stem", 6))
-
-
-def projection(x, mask):
-    x = keras.layers.ReLU()(conv(4, 3, name="stem")(x))
-    y = conv(6, 3, strides=2, padding="same", name="outer")(mask(x, ("stem", 4)))
-    shortcut = conv(6, 1, strides=2, name="shortcut")(mask(x, ("stem", 4)))
-    x = keras.ops.relu(y + keras.layers.BatchNormalization()(shortcut))
-    x = conv(4, 3, activation="tanh", name="last")(mask(x, ("outer", 6)))
-    return mask(keras.layers.GlobalMaxPooling2D()(x), ("last", 4))
-
-
-def concatenation(x, mask):
-    stem = conv(4, 3, padding="same", name="stem")(x)
-    one = conv(3, 3, padding="same", name="one")(mask(stem, ("stem", 4)))
-    both = keras.layers.Concatenate()([stem, one])
-    both = keras.layers.ReLU()(keras.layers.BatchNormalization()(both))
-    two = conv(3, 3, padding="same", name="two")(mask(both, ("stem", 4), ("one", 3)))
-    three = keras.layers.Concatenate()([both, two])
-    return mask(keras.layers.GlobalAveragePooling2D()(three), ("stem", 4), ("one", 3), ("two", 3))
-
-
-def depthwise(x, mask):
-    x = conv(4, 3, activation="relu6", name="stem")(x)
-    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2, padding="same", activation="silu")(x)
-    x = keras.layers.BatchNormalization()(x)
-    x = keras.layers.ZeroPadding2D()(x)
-    if mask.removed:
-        x = x * np.repeat([float(unit not in mask.removed["stem"]) for unit in range(4)], 2).astype("float32")
-    x = keras.layers.SeparableConv2D(5, 3, depth_multiplier=2, name="separable")(x)
-    x = keras.layers.SeparableConv2D(4, 1, name="last")(mask(x, ("separable", 5)))
-    return mask(keras.layers.GlobalAveragePooling2D()(x), ("last", 4))
-
-
-def squeeze_and_excite(x, mask):
-    x = conv(6, 3, activation="swish", name="stem")(x)
-    y = keras.layers.Reshape((1, 1, 6))(keras.layers.GlobalAveragePooling2D()(x))
-    y = conv(4, 1, activation="relu", name="squeeze")(mask(y, ("stem", 6)))
-    y = conv(6, 1, activation="sigmoid", name="excite")(mask(y, ("squeeze", 4)))
-    x = keras.layers.Multiply()([x, y])
-    x = dense(5, activation="hard_swish", name="last")(mask(x, ("stem", 6)))
-    return mask(keras.layers.GlobalAveragePooling2D()(x), ("last", 5))
-
-
-def flattened(x, mask):
-    x = keras.layers.MaxPooling2D(2)(conv(4, 3, activation="relu", name="stem")(x))
-    x = keras.layers.Flatten()(mask(x, ("stem", 4)))
-    x = keras.layers.Dropout(0.5)(dense(27, activation="relu", name="wide")(x))
-    x = keras.layers.Reshape((3, 3, 3))(x)  # unit 1 of three stands for nine neurons
-    if mask.removed:
-        x = x * np.array([1.0, 0.0, 1.0], "float32")
-    x = conv(4, 2, name="last")(x)
-    return mask(keras.layers.GlobalAveragePooling2D()(x), ("last", 4))
-
-
-def inception(x, mask):
-    one = conv(3, 1, activation="relu", name="one")(x)
-    two = conv(4, 1, activation="relu", name="reduce")(x)
-    two = conv(3, 3, padding="same", activation="relu", name="two")(mask(two, ("reduce", 4)))
-    pool = keras.layers.AveragePooling2D(3, strides=1, padding="same")(x)
-    pool = conv(2, 1, name="pool")(pool)
-    x = keras.layers.Concatenate()([one, two, pool])
-    x = keras.layers.Cropping2D(1)(keras.layers.UpSampling2D(2)(x))
-    x = conv(4, 3, name="last")(mask(x, ("one", 3), ("two", 3), ("pool", 2)))
-    return mask(keras.layers.GlobalAveragePooling2D()(x), ("last", 4))
-
-
-def grouped(x, mask):
-    x = conv(6, 3, name="stem")(x)
-    x = conv(9, 3, groups=3, name="grouped")(x)  # each group reads two channels and makes three
-    x = keras.layers.ReLU()(keras.layers.GroupNormalization(3)(x))
-    if mask.removed:
-        x = x * np.repeat([1.0, 0.0, 1.0], 3).astype("float32")
-    x = conv(4, 1, name="last")(x)
-    return mask(keras.layers.GlobalAveragePooling2D()(x), ("last", 4))
-
-
-def transposed(x, mask):
-    x = keras.layers.PReLU(alpha_initializer="ones", shared_axes=(1, 2))(conv(4, 3, name="stem")(x))
-    x = keras.layers.Conv2DTranspose(5, 3, strides=2, name="up")(mask(x, ("stem", 4)))
-    x = keras.layers.LeakyReLU()(layers.WinogradConv2D(4, padding="same", name="last")(mask(x, ("up", 5))))
-    x = keras.layers.SpatialDropout2D(0.2)(x)
-    return mask(keras.layers.GlobalAveragePooling2D()(x), ("last", 4))
-
-
-def split_and_shuffled(x, mask):
-    """A unit of ShuffleNet: what is shuffled goes in pairs, one of each half."""
-    x = conv(8, 3, name="stem")(x)
-    kept, changed = x[..., :4], x[..., 4:]
-    changed = conv(4, 3, padding="same", activation="relu", name="branch")(mask(changed, ("stem_high", 4)))
-    x = keras.layers.Concatenate()([kept, changed])
-    height, width = x.shape[1:3]
-    x = keras.layers.Reshape((height, width, 2, 4))(x)
-    x = keras.layers.Permute((1, 2, 4, 3))(x)
-    x = keras.layers.Reshape((height, width, 8))(x)
-    if mask.removed:
-        x = x * np.repeat([1.0, 0.0, 1.0, 1.0], 2).astype("float32")
-    x = conv(4, 3, name="last")(x)
-    return mask(keras.layers.GlobalAveragePooling2D()(x), ("last", 4))
-
-
-def shared(x, mask):
-    """One convolution at two scales, and one row of pixels fewer in what is joined along the height."""
-    twice = conv(4, 3, padding="same", activation="relu", name="shared")
-    x = conv(4, 3, name="stem")(x)
-    small = keras.layers.AveragePooling2D(2)(keras.layers.Rescaling(2.0, [0.1, 0.2, 0.3, 0.4])(x))
-    whole, half = twice(mask(x, ("stem", 4))), twice(mask(small, ("stem", 4)))
-    x = keras.layers.Concatenate(axis=1)([whole[:, 1:, :6], keras.layers.ZeroPadding2D(((0, 0), (0, 3)))(half)])
-    return mask(keras.ops.mean(x, axis=(1, 2)), ("shared", 4))
-
-
-NETS = {
-    "a residual sum": (residual, {"stem": [0, 4], "inner": [1]}, {"stem": 4, "outer": 4, "inner": 4}),
-    "a projection": (projection, {"stem": [3], "outer": [0, 5], "last": [1]}, {"stem": 3, "shortcut": 4, "last": 3}),
-    "concatenations": (concatenation, {"stem": [0], "one": [2], "two": [0, 1]}, {"stem": 3, "one": 2, "two": 1}),
-    "depthwise": (depthwise, {"stem": [1], "separable": [0, 3], "last": [2]}, {"stem": 3, "separable": 3, "last": 3}),
-    "squeeze and excite": (
-        squeeze_and_excite,
-        {"stem": [0, 2], "squeeze": [3], "last": [4]},
-        {"stem": 4, "excite": 4, "squeeze": 3, "last": 4},
-    ),
-    "flattened": (flattened, {"stem": [2], "wide": [1], "last": [0]}, {"stem": 3, "wide": 18, "last": 3}),
-    "inception": (
-        inception,
-        {"one": [0], "reduce": [1, 2], "two": [2], "pool": [0]},
-        {"one": 2, "reduce": 2, "two": 2},
-    ),
-    "grouped": (grouped, {"stem": [2], "last": [1]}, {"stem": 4, "grouped": 6, "last": 3}),
-    "transposed": (transposed, {"stem": [0], "up": [1, 4], "last": [3]}, {"stem": 3, "up": 3, "last": 3}),
-    "shuffled": (split_and_shuffled, {"stem": [1], "stem_high": [], "last": [0]}, {"stem": 7, "branch": 3, "last": 3}),
-    "shared": (shared, {"stem": [1], "shared": [0, 3]}, {"stem": 3, "shared": 2}),
-}
-
-
-def made(net, mask):
-    keras.utils.set_random_seed(3)
-    image = keras.Input((9, 9, 3))
-    output = dense(3, name="output")(net(keras.layers.Rescaling(1 / 127.5, -1.0)(image), mask))
-    return keras.Model(image, output)
-
-
-def scattered(model, random):
-    """The model with weights that no two channels share."""
-    for weight in model.weights:
-        low = 0.5 if weight.name in ("gamma", "moving_variance") else -0.7
-        weight.assign(random.uniform(low, 1.3, weight.shape))
-    return model
 
 
 def outputs(model, images):
@@ -316,10 +147,14 @@ def small_net():
     return flat_copy(keras.Model(image, dense(3, activation="softmax", name="probabilities")(hidden)), "test")
 
 
-@pytest.mark.parametrize("scope", ["global", "layer"])
-@pytest.mark.parametrize("fraction", [0.1, 0.33, 0.6])
-def test_so_many_multiply_adds_go(scope, fraction):
-    model = build_network("cifar_resnet20", weights=None, image_size=8, class_count=5).model
+@pytest.fixture(scope="module")
+def resnet():
+    return build_network(networks.cifar_resnet(input_shape=(8, 8, 3), depth=8), image_size=8, class_count=5).model
+
+
+@pytest.mark.parametrize(("scope", "fraction"), [("global", 0.1), ("global", 0.6), ("layer", 0.33)])
+def test_so_many_multiply_adds_go(scope, fraction, resnet):
+    model = resnet
     smaller, _ = remove_units(model, fraction, Judging(scope=scope))
     before, after = (recipes.cost(network, optimizer=None).multiply_adds for network in (model, smaller))
     assert fraction <= 1 - after / before < fraction + 0.03  # no more than the last step: a unit, or one of each layer
@@ -333,10 +168,9 @@ def test_nothing_goes_where_nothing_is_asked():
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
-def test_least_and_divisor(scope):
-    model = build_network("cifar_resnet20", weights=None, image_size=8, class_count=5).model
-    smaller, _ = remove_units(model, 0.7, Judging(scope=scope, least=6, divisor=4))
-    before = widths(model)
+def test_least_and_divisor(scope, resnet):
+    smaller, _ = remove_units(resnet, 0.7, Judging(scope=scope, least=6, divisor=4))
+    before = widths(resnet)
     for name, width in widths(smaller).items():
         if width is not None and name != "probabilities":
             assert width == before[name] or (width % 4 == 0 and width >= 8)
@@ -429,6 +263,22 @@ def test_everything_else_stays():
     assert not {id(layer) for layer in model.layers} & {id(layer) for layer in smaller.layers}
 
 
+def test_what_was_pruned_before_stays_pruned(random):
+    """The masks of weights are cut as the weights are, and hold in training."""
+    model = small_net()
+    kernel = model.get_layer("outer").kernel
+    mask = random.random(kernel.shape) < 0.5
+    model.get_layer("outer").kernel_constraint = kernel.constraint = layers.ZerosKept(mask)
+    kernel.assign(keras.ops.convert_to_numpy(kernel) * mask)
+    smaller, _ = remove_units(model, 0.4)
+    smaller.compile("sgd", "sparse_categorical_crossentropy")
+    smaller.fit(random_images(random, 8, 9).astype("float32"), random.integers(0, 3, 8), verbose=0)
+    before, after = (kernel_of(network, "outer") for network in (remove_units(model, 0.4)[0], smaller))
+    np.testing.assert_array_equal(before == 0, after == 0)
+    assert 0.3 < np.mean(after == 0) < 0.7
+    assert not np.array_equal(before, after)
+
+
 class Mystery(keras.layers.Layer):
     def call(self, inputs):
         return inputs[..., ::-1] + inputs
@@ -503,3 +353,89 @@ def test_every_network_of_the_catalogue(base, random):
     else:  # hidden layers of its blocks shrink; what LayerNormalization reads cannot
         assert all("LayerNormalization" in notes[name] for name in stay)
         assert not any("pointwise_conv_1" in name for name in stay)
+
+
+QUICK = recipes.Recovery(epochs=1, learning_rate=3e-3, batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return recipes.load_data("digits", image_size=8)
+
+
+@pytest.fixture(scope="module")
+def result(digits):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    x = conv(12, 3, activation="relu", name="first")(keras.layers.Rescaling(1 / 16)(image))
+    x = keras.layers.BatchNormalization(name="normal")(conv(16, 3, strides=2, name="second")(x))
+    x = dense(24, activation="relu", name="hidden")(keras.layers.Flatten()(keras.layers.ReLU()(x)))
+    model = keras.Model(image, dense(10, activation="softmax", name="last")(x), name="small")
+    return recipes.finetune(model, digits, weights=None, epochs=8, learning_rate=0.01, verbose=False)
+
+
+def test_so_much_goes_and_training_brings_it_back(result, tmp_path):
+    before = result.model.get_weights()
+    small = recipes.prune_units(result, fraction=(0.3, 0.6), max_drop=None, recovery=QUICK, verbose=False)
+    first, second, third = small.rungs
+    assert second.multiply_adds <= 0.7 * first.multiply_adds
+    assert third.multiply_adds <= 0.4 * first.multiply_adds < second.multiply_adds
+    assert third.parameters < 0.7 * first.parameters
+    assert third.stored_bytes < first.stored_bytes
+    assert third.accuracy > first.accuracy - 0.05
+    assert small.report.scores["accuracy"] > 0.9
+    assert all(np.array_equal(old, new) for old, new in zip(before, result.model.get_weights(), strict=True))
+    loaded = recipes.load(small.save(tmp_path / "small"))
+    assert loaded.model.count_params() == third.parameters
+
+
+def test_as_far_as_the_accuracy_allows(result):
+    options = {"max_drop": 0.1, "recovery": recipes.Recovery(epochs=0), "verbose": False}
+    small = recipes.prune_units(result, fraction=(0.2, 0.8), **options)
+    *kept, last = small.rungs
+    assert len(kept) == 2
+    assert all(rung.accuracy >= kept[0].accuracy - 0.1 for rung in kept)
+    assert last.accuracy < kept[0].accuracy - 0.1
+    assert not last.is_kept
+    assert small.model.count_params() == kept[-1].parameters < kept[0].parameters
+
+
+def test_a_tenth_at_a_time():
+    assert UnitPruning().levels(True)[:3] == (0.1, 0.2, 0.3)
+    assert UnitPruning(0.25).levels(True) == (0.1, 0.2, 0.25)
+    assert UnitPruning(0.25).levels(False) == (0.25,)
+    assert UnitPruning((0.3, 0.5)).levels(True) == (0.3, 0.5)
+
+
+def test_what_nothing_reaches_is_said(result):
+    options = {"criterion": "random", "recovery": recipes.Recovery(epochs=0), "verbose": False}
+    with pytest.warns(UserWarning, match="the model stays as it came"):
+        small = recipes.prune_units(result, fraction=0.8, max_drop=0.0, **options)
+    assert small.model.count_params() == result.model.count_params()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_drop": None}, "something must say how far"),
+        ({"fraction": 0}, "fraction must be"),
+        ({"fraction": (0.5, 0.2)}, "several that rise"),
+        ({"fraction": ()}, "several that rise"),
+        ({"fraction": (0.3, 0.99)}, "fraction must be at most"),
+        ({"criterion": "l7"}, "criterion is not known"),
+        ({"form": "jpeg"}, "form is not known"),
+        ({"data": "nowhere/"}, "nowhere"),
+    ],
+)
+def test_bad_words_for_the_recipe(options, said, result):
+    with pytest.raises((TypeError, ValueError, FileNotFoundError), match=said):
+        recipes.prune_units(result, **{"verbose": False} | options)
+
+
+def test_no_data_is_needed_for_norms(result):
+    options = {"max_drop": None, "criterion": "l1", "recovery": recipes.Recovery(epochs=0), "verbose": False}
+    small = recipes.prune_units(result.model, fraction=0.3, **options)
+    assert small.rungs[1].multiply_adds <= 0.7 * small.rungs[0].multiply_adds
+    assert small.rungs[1].accuracy is None
+    with pytest.raises(ValueError, match="data must be given"):
+        recipes.prune_units(result.model, fraction=0.3, **options | {"criterion": "taylor"})

@@ -17,6 +17,8 @@ class Wiring:
         operations: those of the model by name.
         users: for each name, the names of those called on its outputs, once per call, None for the model's output.
         calls: for each name, how often it is called.
+        sources: for each name, in the order of the calls, the names of those that it is called on, None for the model's
+            input.
     """
 
     def __init__(self, model):
@@ -30,11 +32,13 @@ class Wiring:
         self.operations = {operation.name: operation for operation in model.operations}
         self._order = list(ordered_calls(config))
         (self._source,), (self._target,) = references(config["input_layers"]), references(config["output_layers"])
-        self.calls, self.users = {}, {}
+        self.calls, self.users, self.sources = {}, {}, {}
         for name, _, node in self._order:
             self.calls[name] = self.calls.get(name, 0) + 1
             for reference in needed(node):
                 self.users.setdefault(reference[0], []).append(name)
+                source = None if reference == self._source else reference[0]
+                self.sources.setdefault(name, []).append(source)
         self.users.setdefault(self._target[0], []).append(None)
 
     def next_alone(self, name):

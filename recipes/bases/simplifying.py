@@ -8,7 +8,7 @@ from recipes.bases.folding import find_folds
 from recipes.bases.rewiring import Wiring
 
 
-def simplified(model):
+def simplified(model, is_reordered=True):
     """A model that gives what `model` gives, up to rounding, in fewer operations.
 
     A BatchNormalization that is all that follows a convolution or a dense layer, or all that such a layer is given,
@@ -18,6 +18,7 @@ def simplified(model):
 
     Args:
         model: keras.Model. One that is not a flat functional model comes back as it is.
+        is_reordered: whether a ReLU goes behind a max-pooling.
 
     Returns:
         keras.Model, not to be trained; `model` itself where there is nothing to be done, as in half precision.
@@ -27,7 +28,7 @@ def simplified(model):
     model = _collapsed(model)  # first, so that what is a convolution then takes in what follows it
     model, _ = without_normalization(model)
     wiring = Wiring(model)
-    moved = _moved(wiring)
+    moved = _moved(wiring) if is_reordered else {}
     after = {pooling: wiring.operations[relu] for relu, pooling in moved.items()}
     return wiring.rewired(passed=set(moved), after=after) if moved else model
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from recipes.checks import complaint
 from recipes.files import write_json
+from recipes.serving.exporting import export_file
 from recipes.values import Report, Result
 
 
@@ -104,5 +105,12 @@ class Compression:
         return path
 
     def export(self, folder, **options: Any):
-        """Export what was measured for serving, proved to answer as it did; see `recipes.export`."""
-        return self.result.export(folder, **options)
+        """Export what was measured for serving, proved to answer as it did; see `recipes.export`.
+
+        A `.tflite` or `.onnx` file goes as it is, and takes no options but `samples` and `tolerance`.
+        """
+        if self.form not in ("litert", "onnx") or options.get("formats", self.form) not in (self.form, (self.form,)):
+            return self.result.export(folder, **options)
+        options.pop("formats", None)
+        done = [rung.name for rung in self.rungs[1:] if rung.is_kept]
+        return export_file(self.result, folder, self.form, self.content, done[-1] if done else "float32", **options)

@@ -1,6 +1,7 @@
 """Going down level by level, with training in between, as far as the accuracy allows."""
 
 from recipes.compression.recovering import recover
+from recipes.compression.renormalizing import renormalize
 from recipes.compression.steps import Step, is_enough
 from recipes.training.progress import say
 
@@ -8,7 +9,7 @@ from recipes.training.progress import say
 def descend(subject, levels, attempt, *, name, floor, recovery, seed=0, verbose=True, is_cumulative=True):
     """Go from level to level until one falls below the floor.
 
-    1. `attempt` makes a new model of the last one that was good enough.
+    1. `attempt` makes a new model of the last one that was good enough; its BatchNormalization is measured anew.
     2. It trains, and its validation accuracy is measured.
     3. Where that is below the floor, it is noted and the levels after it are not tried.
 
@@ -30,6 +31,7 @@ def descend(subject, levels, attempt, *, name, floor, recovery, seed=0, verbose=
     for number, level in enumerate(levels):
         model, notes = attempt(last if is_cumulative else subject.model, level)
         say(verbose, f"{name(level)}:")
+        renormalize(model, subject)
         recover(model, subject, recovery, seed=seed + number, verbose=verbose)
         accuracy = subject.accuracy(model)
         is_kept = is_enough(accuracy, floor)

@@ -1,7 +1,5 @@
 """recipes.few_bits: weights of two or three values, trained as such, in one or two bits each."""
 
-import numpy as np
-
 from recipes.checks import check_choice, complaint
 from recipes.compression.bit_layers import METHODS, weighted_names, with_few_bits
 from recipes.compression.descending import descend
@@ -9,14 +7,12 @@ from recipes.compression.footprints import finish
 from recipes.compression.forms import find_form
 from recipes.compression.keeping import kept_names
 from recipes.compression.recovering import Recovery, open_recovery
-from recipes.compression.renormalizing import renormalize
 from recipes.compression.steps import Step
 from recipes.compression.subjects import open_subject
 
 _WHERE = "few_bits"
 _LEVELS = ("ternary", "binary")
 _RECOVERY = Recovery(epochs=10, learning_rate=1e-3, weight_decay=0.0)
-_IMAGES = 512  # from which statistics are measured
 
 
 def few_bits(
@@ -82,25 +78,31 @@ def few_bits(
         Courbariaux et al. 2015, "BinaryConnect"; Rastegari et al. 2016, "XNOR-Net" (binary-weight networks); Li and Liu
         2016, "Ternary weight networks"; Zhu et al. 2017, "Trained ternary quantization".
     """
-    _check_bits(bits, method)
+    _check_bits(bits, method, _WHERE)
     find_form(form, _WHERE)
     recovery = _RECOVERY if recovery is None else open_recovery(recovery, _WHERE)
     subject = open_subject(model, data, _WHERE, max_drop=max_drop)
-    keep = kept_names(keep, weighted_names(subject.model), _WHERE)
-    levels = _LEVELS if bits is None else (bits,)
-    steps = round_off(subject, levels, method, keep, subject.floor(max_drop), recovery, seed, verbose)
+    chosen = choose_levels(subject, bits, method, keep)
+    steps = round_off(subject, *chosen, subject.floor(max_drop), recovery, seed, verbose)
     return finish(subject, steps, form)
 
 
-def _check_bits(bits, method):
+def choose_levels(subject, bits, method, keep):
+    """(kinds of weights from mild to strong, method, names of layers that stay), checked."""
+    _check_bits(bits, method, subject.where)
+    keep = kept_names(keep, weighted_names(subject.model), subject.where)
+    return _LEVELS if bits is None else (bits,), method, keep
+
+
+def _check_bits(bits, method, where):
     if bits is not None:
-        check_choice(_WHERE, "bits", bits, tuple(METHODS))
+        check_choice(where, "bits", bits, tuple(METHODS))
     if method is None:
         return
     if bits is None:
         rule, mend = "method is for one kind of bits", 'Pass bits="binary" or bits="ternary" with it.'
-        raise ValueError(complaint(_WHERE, rule, f"method={method!r} and bits=None", mend))
-    check_choice(_WHERE, f"method of bits={bits!r}", method, METHODS[bits])
+        raise ValueError(complaint(where, rule, f"method={method!r} and bits=None", mend))
+    check_choice(where, f"method of bits={bits!r}", method, METHODS[bits])
 
 
 def round_off(subject, levels, method, keep, floor, recovery, seed, verbose):
@@ -108,14 +110,9 @@ def round_off(subject, levels, method, keep, floor, recovery, seed, verbose):
     _, notes = with_few_bits(subject.model, levels[0], method=method, keep=keep)
     if len(notes) == len(weighted_names(subject.model)):
         return [Step("few bits, nothing to convert", subject.model, subject.accuracy(), notes)]
-    split = subject.data.train
-    rows = np.random.default_rng(0).permutation(len(split))[:_IMAGES]
-    images = split.store[np.sort(split.rows[rows])]
 
     def attempt(model, level):
-        few, notes = with_few_bits(model, level, method=method, keep=keep)
-        renormalize(few, images)
-        return few, notes
+        return with_few_bits(model, level, method=method, keep=keep)
 
     options = {"floor": floor, "recovery": recovery, "seed": seed, "verbose": verbose, "is_cumulative": False}
     return descend(subject, levels, attempt, name=lambda level: f"{level} weights", **options)

@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from recipes.checks import check_choice
 from recipes.compression.packed_files import packed_content, unpacked
+from recipes.serving.formats import FILES, write_format
+from recipes.serving.quantized import precision_of, write_quantized
+from recipes.serving.running import FileRunner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +71,27 @@ def _run_packed(model, path):
     return _run_keras(unpacked(path.read_bytes(), "form").model, path)
 
 
+def _write_file(name):
+    """A model that holds the ranges of its activations is written in int8, another one in float32."""
+
+    def write(result, path):
+        precision = precision_of(name, result.model, None)
+        if precision == "float32":
+            write_format(name, result, path.parent)
+        else:
+            write_quantized(name, result, path.parent, precision)
+
+    return write
+
+
+def _run_file(name):
+    return lambda model, path: FileRunner(name, path)
+
+
 FORMS = {
     form.name: form
     for form in (
+        *(Form(name, FILES[name], _write_file(name), _run_file(name)) for name in ("litert", "onnx")),
         Form("keras", "model.keras", _write_keras, _run_keras),
         Form("packed", "model.packed", _write_packed, _run_packed),
     )

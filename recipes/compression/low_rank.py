@@ -20,7 +20,7 @@ from recipes.costs.costing import cost
 
 _WHERE = "factor"
 _KINDS = ("auto", "svd", "spatial", "tucker")
-_LEVELS = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8)  # of multiply-adds to take away, where nothing is asked for
+_LEVELS = (0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8)  # of multiply-adds to take away, where nothing is asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def factor(
        while the product of their energies stays largest. Where no rank saves, the layer stays, and `notes` say so.
     3. Fit the last layer of each by least squares to what the whole one answered to training images.
     4. Train all of it, by the stages of `recipes.finetune`.
-    5. Where neither was asked for, take away more and more, from 0.25 to 0.8 of the multiply-adds, as long as the
+    5. Where neither was asked for, take away more and more, from 0.1 to 0.8 of the multiply-adds, as long as the
        validation accuracy stays within `max_drop` of what it was.
 
     The new layers are plain ones of Keras. Strides, padding, dilation, bias and activation are the layer's: at full

@@ -14,29 +14,32 @@ def choose_units(costs, scores, target, judging, where):
         costs: Costs of the model.
         scores: importance of each unit, by its id.
         target: multiply-adds.
-        judging: Judging. With the scope `"global"`, again and again those units go whose share of what is left of their
-            group's importance is smallest for the multiply-adds that they save; with `"layer"`, the least important
-            units, the same share of every group.
+        judging: Judging. With the scope `"global"`, again and again those units go that matter least for the
+            multiply-adds that they save, where what is left of a group matters as much as the whole did: so no group
+            is emptied before others are thinned. With `"layer"`, the least important units, the same share of all.
         where: the verb named in errors.
 
     Returns:
         int array.
     """
-    divisor = judging.divisor
     lower = least_units(costs, judging)
-    target = target * (1 + _ROUNDING)
-    if costs.total(lower) > target:
-        reach = np.floor(1e4 * (1 - costs.total(lower) / costs.whole)) / 1e4
-        received = f"{1 - target / costs.whole:.4f} of the multiply-adds to be removed"
-        rule = f"fraction must be at most {reach:.4f} for this model, of which the rest must stay"
-        raise ValueError(complaint(where, rule, received, "Ask for less, or pass a smaller least or divisor."))
+    reach, wanted = (1 - part / max(costs.whole, 1) for part in (costs.total(lower), target))
+    check_reach(reach, wanted, where)
+    target = max(target, costs.total(lower)) * (1 + _ROUNDING)
     order = [group.units[np.argsort(scores[group.units], kind="stable")] for group in costs.groups]
     if judging.scope == "layer":
-        kept = _alike(costs, lower, target, divisor)
+        kept = _alike(costs, lower, target, judging.divisor)
     else:
-        kept = _ranked(costs, [scores[units] for units in order], lower, target, divisor)
+        kept = _ranked(costs, [scores[units] for units in order], lower, target, judging.divisor)
     gone = [units[: len(units) - keep] for units, keep in zip(order, kept, strict=True)]
     return np.concatenate([np.zeros(0, np.int64), *gone])
+
+
+def check_reach(reach, wanted, where):
+    """Raise unless a share of the multiply-adds can go."""
+    if wanted > reach + _ROUNDING:
+        rule = f"fraction must be at most {np.floor(1e4 * reach) / 1e4:.4f} for this model: what is left then must stay"
+        raise ValueError(complaint(where, rule, f"{wanted:.4g}", "Ask for less, or pass a smaller least or divisor."))
 
 
 def least_units(costs, judging):
@@ -60,9 +63,8 @@ def _alike(costs, lower, target, divisor):
 
 
 def _ranked(costs, scores, lower, target, divisor):
-    """Units that stay where the group goes on that loses least, of what is left of it, for what it saves."""
+    """Units that stay where, again and again, the group is thinned that loses least for what it saves."""
     sums = [np.concatenate([[0.0], np.cumsum(values)]) for values in scores]
-    weights = np.array([len(group.layers) for group in costs.groups], dtype=np.float64)
     kept = costs.sizes.copy()
     steps, losses = np.zeros(len(kept), np.int64), np.full(len(kept), np.inf)
     waiting = range(len(kept))
@@ -72,7 +74,7 @@ def _ranked(costs, scores, lower, target, divisor):
             steps[group] = kept[group] - fewer
             gone = costs.sizes[group] - kept[group]
             lost, left = (sums[group][place] - sums[group][gone] for place in (gone + steps[group], -1))
-            losses[group] = weights[group] * lost / max(left, 1e-30) if fewer >= lower[group] else np.inf
+            losses[group] = lost * sums[group][-1] / max(left, 1e-30) if fewer >= lower[group] else np.inf
         group = int(np.argmin(losses / np.maximum(costs.marginal(kept) * steps, 1e-30)))
         kept[group] -= steps[group]
         waiting = (group,)

@@ -9,9 +9,9 @@ from recipes.compression.descending import descend
 from recipes.compression.footprints import finish
 from recipes.compression.forms import find_form
 from recipes.compression.recovering import open_recovery
-from recipes.compression.renormalizing import renormalize
 from recipes.compression.steps import Step
 from recipes.compression.subjects import BATCH, open_subject
+from recipes.compression.unit_budget import check_reach
 from recipes.compression.unit_transform import Judging, removable, remove_units
 from recipes.data.loading import pick
 
@@ -145,6 +145,8 @@ def shrink(subject, plan, floor, recovery, seed, verbose):
     levels = plan.levels(floor is not None)
     if plan.fraction is None:
         levels = tuple(level for level in levels if level <= reach)
+    else:
+        check_reach(reach, levels[-1], subject.where)
     cutter = _Cutter(subject, plan.judging, whole, seed)
     if not levels:
         _, notes = cutter.attempt(subject.model, 0.0)
@@ -170,10 +172,7 @@ class _Cutter:
     def attempt(self, model, level):
         """See `descend`."""
         options = {"whole": self._whole, "batches": self._batches(), "seed": self._seed, "where": self._subject.where}
-        smaller, notes = remove_units(model, level, self._judging, **options)
-        if self._images is not None:
-            renormalize(smaller, self._images.images())
-        return smaller, notes
+        return remove_units(model, level, self._judging, **options)
 
     def _batches(self):
         """Images with their labels, where the criterion asks for any."""

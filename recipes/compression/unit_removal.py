@@ -6,7 +6,7 @@ import numpy as np
 from recipes.bases.channels import set_weights
 from recipes.bases.flattening import accepted, call_arguments
 from recipes.compression.unit_shapes import whole_key
-from recipes.compression.unit_slices import sliced_config, sliced_weights
+from recipes.compression.unit_slices import sliced_config, sliced_constraints, sliced_weights
 
 
 def without_units(channels, removed):
@@ -48,10 +48,14 @@ def _kept(ids, gone):
 def _shrunk(step, gone):
     """A new operation of the same config, but for what depends on the number of channels."""
     config = step.operation.get_config()
-    if step.output is not None:
-        before, after = ((labels, _kept(labels.ids, gone)) for labels in (step.inputs[0], step.output))
-        config = sliced_config(step.operation, config, before, after)
-    return type(step.operation).from_config(config)
+    if step.output is None:
+        return type(step.operation).from_config(config)
+    before, after = ((labels, _kept(labels.ids, gone)) for labels in (step.inputs[0], step.output))
+    new = type(step.operation).from_config(sliced_config(step.operation, config, before, after))
+    if getattr(step.operation, "weights", ()):
+        for name, constraint in sliced_constraints(step.operation, _kept(step.taken, gone), after[1]).items():
+            setattr(new, name, constraint)
+    return new
 
 
 def _cut(step, args, gone):

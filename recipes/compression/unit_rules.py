@@ -34,9 +34,7 @@ def _by_element(call):
 
 
 def _activated(call):
-    if not is_by_element(call.operation.activation):
-        return "lets channels act on each other"
-    return call.first
+    return call.first if is_by_element(call.operation.activation) else _softened(call)
 
 
 def _dropped(call):
@@ -87,6 +85,10 @@ def _normalized(call, axis, read):
 
 def _normalized_together(call):
     return "normalizes over all channels, so that each depends on all"
+
+
+def _softened(call):
+    return "lets channels act on each other"
 
 
 def _scaled(call):
@@ -176,6 +178,7 @@ RULES = {
     keras.layers.PReLU: _sloped,
     keras.layers.Permute: permuted,
     keras.layers.Rescaling: _scaled,
+    keras.layers.Softmax: _softened,
 }
 # Operations of keras.ops as a functional model holds them, by the names of their classes.
 _ONE_NUMBER = (

@@ -61,16 +61,28 @@ def sliced_weights(layer, taken, made):
     Returns:
         list of arrays, in the order of `layer.weights`.
     """
+    values = [keras.ops.convert_to_numpy(weight) for weight in layer.weights]
+    return [_cut(layer, weight, value, taken, made) for weight, value in zip(layer.weights, values, strict=True)]
+
+
+def sliced_constraints(layer, taken, made):
+    """`{attribute: constraint}` of a layer that keeps some of its channels, for those that hold a mask."""
+    return {
+        name: layers.ZerosKept(_cut(layer, weight, weight.constraint.mask, taken, made))
+        for weight in layer.weights
+        if isinstance(weight.constraint, layers.ZerosKept)
+        for name, value in vars(layer).items()
+        if value is weight.constraint
+    }
+
+
+def _cut(layer, weight, value, taken, made):
     multiplier = getattr(layer, "depth_multiplier", 1)
     depth = (np.asarray(taken)[:, None] * multiplier + np.arange(multiplier)).ravel()
     positions = {IN: taken, OUT: made, DEPTH: depth}
-    values = []
-    for weight in layer.weights:
-        value = keras.ops.convert_to_numpy(weight)
-        for axis, side in sliced_axes(layer)[weight.name].items():
-            value = np.take(value, positions[side], axis)
-        values.append(value)
-    return values
+    for axis, side in sliced_axes(layer)[weight.name].items():
+        value = np.take(value, positions[side], axis)
+    return value
 
 
 def sliced_config(operation, config, before, after):
@@ -113,7 +125,7 @@ def _target_shape(config, before, after):
 def _constants(config, before, after):
     """Scale and offset, where there is one per channel."""
     labels, kept = before
-    values = {name: np.asarray(config[name]) for name in ("scale", "offset")}
+    values = {name: np.asarray(keras.saving.deserialize_keras_object(config[name])) for name in ("scale", "offset")}
     return {name: value[kept].tolist() for name, value in values.items() if value.shape == labels.ids.shape}
 
 

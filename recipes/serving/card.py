@@ -18,7 +18,7 @@ _TOLD = (
 )
 
 
-def make_card(result, samples, proofs, sizes, *, is_simplified, crops):
+def make_card(result, samples, proofs, sizes, *, precisions, is_simplified, crops, is_of_file=False):
     """The card as plain JSON.
 
     Args:
@@ -26,8 +26,10 @@ def make_card(result, samples, proofs, sizes, *, is_simplified, crops):
         samples: Samples that the proofs were made with.
         proofs: `{format: what was proved}`.
         sizes: `{format: bytes}`.
+        precisions: `{format: precision}`, as far as it is not float32.
         is_simplified: whether the network was rewritten for serving.
         crops: over how many crops it averages.
+        is_of_file: whether the scores were measured by the file itself.
 
     Returns:
         dictionary.
@@ -49,6 +51,8 @@ def make_card(result, samples, proofs, sizes, *, is_simplified, crops):
         "is_simplified": is_simplified,
         "crops": crops,
         "bytes": sizes,
+        "precision": {name: precisions.get(name, "float32") for name in sizes},
+        "is_measured_as_file": is_of_file,
         "proof": {"samples": samples.source, "of": samples.total, "formats": proofs},
         "versions": versions(),
     }
@@ -79,7 +83,9 @@ def card_text(card):
     lines += [f"- **Parameters**: {card['parameters']:,}"]
     if "scores" in card:
         told = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in card["scores"].items())
-        lines += [f"- **Measured** on the {card['measured_on']} split{', by one crop' * is_many}: {told}"]
+        is_other = set(card["precision"].values()) != {"float32"}
+        how = ", by this file" if card["is_measured_as_file"] else ", in float32" * is_other
+        lines += [f"- **Measured** on the {card['measured_on']} split{', by one crop' * is_many}{how}: {told}"]
         if is_many and "in_the_report" in card["proof"]:
             lines += [
                 f"- **Averaged over {card['crops']} crops**: accuracy {card['proof']['in_the_report']['accuracy']:.4g}"
@@ -98,5 +104,17 @@ def card_text(card):
             f"| {name} | {card['bytes'][name]:,} | {proof['samples']} | {proof['top_1_identical']} "
             f"| {proof['largest_difference']:.2g} | {proof['tolerance']:g} |"
         ]
+    lines += [_said_of(name, proof, card) for name, proof in card["proof"]["formats"].items() if "from_model" in proof]
     told = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     return "\n".join([*lines, "", f"Made with {told}.", ""])
+
+
+def _said_of(name, proof, card):
+    """A line on a file that answers otherwise than the model by its nature."""
+    apart, measured = proof["from_model"], proof.get("in_the_report")
+    line = (
+        f"\n**{name}** has the precision {card['precision'][name]}. The table above is against what the file itself "
+        f"answered where it was measured. Against the model, {apart['top_1_identical']} of {proof['samples']} first "
+        f"classes are the same, and probabilities differ by up to {apart['largest_difference']:.2g}."
+    )
+    return line + (f" Accuracy of the file on these samples: {measured['accuracy']:.4g}." if measured else "")

@@ -11,14 +11,18 @@ from typing import Any
 import keras
 
 import layers
+from recipes.bases.flattening import flat_copy
 from recipes.bases.simplifying import simplified
 from recipes.checks import check_number, complaint
 from recipes.files import sync_folder, write_json, write_text
 from recipes.locks import lock
 from recipes.saving import open_classifier, writable_folder
+from recipes.serving.calibration import images_for_ranges
 from recipes.serving.card import card_text, make_card
 from recipes.serving.formats import FILES, check_formats, check_names, write_format, write_labels
 from recipes.serving.parity import Samples, prove, tolerance_of
+from recipes.serving.quantized import check_precision, needs_images, precision_of, stored, write_quantized
+from recipes.serving.running import FileRunner
 from recipes.serving.warmup import write_warmup
 
 _TEMPORARY = ".export-"
@@ -30,6 +34,8 @@ def export(
     folder: str | os.PathLike,
     *,
     formats: str | list[str] = ("saved_model",),
+    precision: str | None = None,
+    calibration: dict[str, Any] | str | Any = None,
     samples: list[str] | Any = None,
     crops: int = 1,
     simplify: bool = False,
@@ -44,8 +50,10 @@ def export(
        where the image could be read; `classify` takes `tf.Example` with the feature `image_bytes`; `pixels` takes
        `images`, arrays of any one size; `probabilities` takes `images` at the model's size and keeps the order of the
        classes. Decoder, EXIF orientation, resizing, preprocessing and class names are inside. (A model with neither
-       one nor three channels takes arrays only, in `serving_default`.)
-    2. Run samples through each format in a fresh process that knows neither this package nor Keras, and compare.
+       one nor three channels takes arrays only, in `serving_default`.) In another precision than float32, what goes in
+       and comes out stays float32.
+    2. Run samples through each format in a fresh process that knows neither this package nor Keras, and compare. A file
+       in another precision must answer as it did in this process, and the card says how far that is from the model.
     3. Add `labels.txt`, `card.json` and `card.md`, and requests for warming up.
     4. Rename it to its number. An existing version is never touched, and a failure leaves nothing.
 
@@ -54,6 +62,13 @@ def export(
         folder: path; made when absent.
         formats: of `"saved_model"` (what TensorFlow Serving and `recipes serve` take), `"keras"`, `"onnx"` (needs
             `pip install "keras-recipes[onnx]"`) and `"litert"`. The last two take float32 images at the model's size.
+        precision: `"float32"`; for ONNX and LiteRT `"float16"` (half the bytes; computes in float32), `"int8"` (a
+            quarter; kernels by channel, activations too, by ranges found on images of calibration) or `"int8_dynamic"`
+            (kernels alone); for Keras `"float16"` and `"bfloat16"` (weights and computing) or `"int8"` (dense layers,
+            by Keras' own `quantize`). None: `"int8"` for a model that `recipes.quantize` gave the ranges for that, else
+            `"float32"`.
+        calibration: for `"int8"`: Data or any source that `recipes.load_data` takes, of which up to 100 training images
+            are run; or an array of images at the model's size. None: the data that the Result was trained on.
         samples: paths, bytes or arrays to prove it with; by default the raw files of the measured split where they are
             still there, else its images, else made-up ones. At most 512 of them, spread evenly, are run.
         crops: 2, 5 or 10 to average the answers over crops of an image that is taken 8/7 as large, see
@@ -78,28 +93,76 @@ def export(
     """
     where = "export"
     formats = check_formats(formats, where)
+    if precision is not None:
+        check_precision(precision, formats, where)
     if tolerance is not None:
         check_number(where, "tolerance", tolerance, above=True)
     result = open_classifier(model, where)
     check_names(result.class_names, where)
     _check_algorithms(result.model, formats, where)
+    precisions = {name: precision_of(name, result.model, precision) for name in formats}
+    images = None
+    if any(needs_images(name, precisions[name], result.model) for name in formats):
+        images = images_for_ranges(calibration, result, where)
     measured = _with_crops(result, crops)
+    model = simplified(result.model) if simplify else result.model
+
+    def write(name, folder):
+        exported = dataclasses.replace(result, model=model)
+        if precisions[name] == "float32":
+            return write_format(name, _with_crops(exported, crops), folder)
+        flat = flat_copy(result.model, where)
+        exported = dataclasses.replace(result, model=stored(name, flat, precisions[name], where, images)[0])
+        return write_quantized(name, exported, folder, precisions[name], lambda inner: _with_crops(inner, crops))
+
     tolerances = {name: tolerance or tolerance_of(name, result.model) for name in formats}
-    chosen = Samples(measured, samples, where)
-    folder = writable_folder(folder, where)
-    _check_served(folder, formats, where)
+    told = {"is_simplified": model is not result.model, "crops": crops}
+    return _published(measured, Samples(measured, samples, where), folder, write, precisions, tolerances, told)
+
+
+def export_file(result, folder, name, content, precision, *, samples=None, tolerance=None):
+    """Export a file that is there already, and by which the scores of a Result were measured, as `export` does.
+
+    Args:
+        result: Result, the report of which is of the file.
+        folder: path; made when absent.
+        name: of its format, `"litert"` or `"onnx"`.
+        content: its bytes.
+        precision: in words, for the card.
+        samples: see `export`.
+        tolerance: see `export`.
+
+    Returns:
+        The folder of the new version, a `pathlib.Path`.
+    """
+    where = "export"
+    check_names(result.class_names, where)
+    tolerances = {name: tolerance or tolerance_of(name, result.model)}
+    told = {"is_simplified": False, "crops": 1, "is_of_file": True}
+
+    def write(name, folder):
+        (folder / FILES[name]).write_bytes(content)
+
+    return _published(result, Samples(result, samples, where), folder, write, {name: precision}, tolerances, told)
+
+
+def _published(measured, chosen, folder, write, precisions, tolerances, told):
+    """Write, prove and publish one version; its folder."""
+    folder = writable_folder(folder, "export")
+    _check_served(folder, tuple(precisions), "export")
     temporary, held = _make_temporary(folder)
     try:
-        model = simplified(result.model) if simplify else result.model
-        exported = _with_crops(dataclasses.replace(result, model=model), crops)
-        for name in formats:
-            write_format(name, exported, temporary)
-        proofs = {name: prove(name, temporary, chosen, tolerances[name], where) for name in formats}
-        sizes = {name: _size(temporary, name) for name in formats}
-        write_labels(result.class_names, temporary / "labels.txt")
-        if "saved_model" in formats:
+        for name in precisions:
+            write(name, temporary)
+        proofs = {
+            name: _proof(name, temporary, chosen, measured, tolerances[name], precision)
+            for name, precision in precisions.items()
+        }
+        sizes = {name: _size(temporary, name) for name in precisions}
+        write_labels(measured.class_names, temporary / "labels.txt")
+        if "saved_model" in precisions:
             write_warmup(measured.image_size, measured.channels, temporary)
-        card = make_card(measured, chosen, proofs, sizes, is_simplified=model is not result.model, crops=crops)
+        card = make_card(measured, chosen, proofs, sizes, precisions=precisions, **told)
         write_json(temporary / "card.json", card)
         write_text(temporary / "card.md", card_text(card))
         _sync(temporary)
@@ -109,6 +172,16 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
         if held is not None:
             os.close(held)
+
+
+def _proof(name, folder, chosen, result, tolerance, precision):
+    """What was proved of one format; a file of another precision is measured first, as it is no model's equal."""
+    if precision == "float32":
+        return prove(name, folder, chosen, tolerance, "export")
+    answers = FileRunner(name, folder / FILES[name]).predict(chosen.pixels)
+    proof = prove(name, folder, chosen, tolerance, "export", answers)
+    told = chosen.in_the_report(result, answers)
+    return proof | ({"in_the_report": told} if told["images"] else {})
 
 
 def _with_crops(result, crops):

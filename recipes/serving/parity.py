@@ -50,10 +50,12 @@ class Samples:
         self._odd = np.random.default_rng(0).integers(0, 256, (3, height + 5, 2 * width, result.channels), np.uint8)
         self._of_odd = _predict(result.model, make_fitter(*form)(self._odd).numpy())
 
-    def in_the_report(self, result):
-        """Of the samples that the report has: `images`; `same`, those with the class that stands there; `accuracy`."""
+    def in_the_report(self, result, probabilities=None):
+        """Of the samples that the report has, by the model or by other probabilities: `images`; `same`, those with the
+        class that stands there; `accuracy`."""
         rows = {row["file"]: row for row in (result.report.rows if result.report is not None else ())}
-        best = [result.class_names[index] for index in self.expected.argmax(1)]
+        probabilities = self.expected if probabilities is None else probabilities
+        best = [result.class_names[index] for index in probabilities.argmax(1)]
         known = [(rows[name], said) for name, said in zip(self.names, best, strict=True) if _is_in(rows, name)]
         same = sum(row["predicted"] == said for row, said in known)
         right = sum(row["true"] == said for row, said in known)
@@ -77,14 +79,25 @@ class Samples:
         return Path(folder, "samples.npz")
 
 
-def prove(name, folder, samples, tolerance, where):
+def prove(name, folder, samples, tolerance, where, measured=None):
     """Raise RuntimeError unless the file of format `name` in `folder` answers, in a fresh process, as the model does.
 
+    Args:
+        name: of the format.
+        folder: that has the file.
+        samples: Samples.
+        tolerance: largest difference of a probability.
+        where: verb to name in errors.
+        measured: of a file that answers otherwise than the model by its nature, what it answered to the samples in this
+            process, where it is measured; then it must answer so again, and how far it is from the model is told.
+
     Returns:
-        `{"samples", "top_1_identical", "largest_difference", "tolerance", "seconds_to_load"}`.
+        `{"samples", "top_1_identical", "largest_difference", "tolerance", "seconds_to_load"}`, and `from_model`, with
+        the first two of these differences, where `measured` is given.
     """
     answers = _answer(name, folder, samples, where)
-    expected, probabilities = samples.expected, answers["probabilities"]
+    expected = samples.expected if measured is None else measured
+    probabilities = answers["probabilities"]
     worst = float(np.abs(probabilities - expected).max())
     for signature, values in answers.items():
         if signature.startswith("of_"):
@@ -93,16 +106,25 @@ def prove(name, folder, samples, tolerance, where):
     # Where two classes are equally probable to within rounding, either may come first.
     short = float((expected.max(1) - expected[np.arange(len(served)), served]).max())
     if not worst <= tolerance or not short <= tolerance:
-        rule = f"the {name} file must answer as the model does, within {tolerance:g}"
+        usual = "the model does" if measured is None else "it did when it was measured"
+        rule = f"the {name} file must answer as {usual}, within {tolerance:g}"
         received = f"probabilities that differ by up to {worst:.2g}, and first classes that fall {short:.2g} short"
         mend = "Nothing was published. Where the format rounds more, pass tolerance=; else please report it."
         raise RuntimeError(complaint(where, rule, received, mend))
-    return {
+    proof = {
         "samples": len(expected),
-        "top_1_identical": int((served == expected.argmax(1)).sum()),
+        **_compared(probabilities, expected),
         "largest_difference": worst,
         "tolerance": tolerance,
         "seconds_to_load": round(float(answers["seconds_to_load"]), 3),
+    }
+    return proof if measured is None else proof | {"from_model": _compared(measured, samples.expected)}
+
+
+def _compared(probabilities, expected):
+    return {
+        "top_1_identical": int((probabilities.argmax(1) == expected.argmax(1)).sum()),
+        "largest_difference": float(np.abs(probabilities - expected).max()),
     }
 
 

@@ -10,6 +10,7 @@ another size; ANSWERS becomes one with `probabilities` in the order of the class
 import contextlib
 import sys
 import time
+import warnings
 
 import numpy as np
 
@@ -103,26 +104,70 @@ def _keras(folder, given):
 
 
 def _onnx(folder, given):
-    import onnxruntime
+    import onnxruntime  # noqa: F401 (before the clock starts)
 
     yield
-    session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    answer = open_onnx(f"{folder}/model.onnx")
     yield
-    answers = [session.run(None, {name: part.astype("float32")})[0] for part in _batches(given["pixels"])]
-    yield np.concatenate(answers), {}
+    yield np.concatenate([answer(part.astype("float32")) for part in _batches(given["pixels"])]), {}
 
 
 def _litert(folder, given):
-    import tensorflow as tf
+    _interpreters()
+    yield
+    answer = open_litert(f"{folder}/model.tflite")
+    yield
+    yield np.concatenate([answer(part.astype("float32")) for part in _batches(given["pixels"])]), {}
 
-    yield
-    runner = tf.lite.Interpreter(f"{folder}/model.tflite").get_signature_runner()
-    ((name, _),) = runner.get_input_details().items()
-    ((output, _),) = runner.get_output_details().items()
-    yield
-    answers = [runner(**{name: part.astype("float32")})[output].copy() for part in _batches(given["pixels"])]
-    yield np.concatenate(answers), {}
+
+def open_onnx(path, threads=None):
+    """A function of float32 images to what an ONNX file answers; `threads` to compute with, None for all cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def open_litert(path, threads=None):
+    """A function of float32 images to what a LiteRT file answers; `threads` to compute with, None for one."""
+    for make in _interpreters():
+        try:
+            interpreter = make(model_path=path, num_threads=threads)
+            interpreter.allocate_tensors()
+            break
+        except (RuntimeError, ValueError) as error:  # operations of TensorFlow, which LiteRT alone does not have
+            reason = error
+    else:
+        raise reason
+    (given,), (answered,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def answer(images):
+        if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
+            interpreter.resize_tensor_input(given["index"], images.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(answered["index"])
+
+    return answer
+
+
+def _interpreters():
+    """Those that are installed, the one to be preferred first."""
+    found = []
+    with contextlib.suppress(ImportError):
+        from ai_edge_litert.interpreter import Interpreter
+
+        found.append(Interpreter)
+    with contextlib.suppress(ImportError):
+        import tensorflow as tf
+
+        found.append(tf.lite.Interpreter)
+    warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
+    return found
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Quantization in training: what integer arithmetic would make of weights and activations."""

@@ -1,0 +1,102 @@
+"""Copies of a network whose weights are stored in fewer bits, by Keras' own means."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from recipes.bases.flattening import Flattening, flat_copy
+from recipes.bases.rewiring import Wiring
+from recipes.bases.simplifying import simplified
+from recipes.checks import complaint
+
+HALVES = ("float16", "bfloat16")
+
+
+def halved(model, dtype, where):
+    """A flat copy that stores its weights and computes in `"float16"` or `"bfloat16"`.
+
+    What comes before the first weights stays in float32, as float16 has steps of 1/8 near 255; so does
+    BatchNormalization, whose variances may be beyond it, and the last activation.
+
+    Raises:
+        ValueError: a weight is beyond what float16 holds.
+    """
+    for weight in model.weights:
+        if dtype == "float16" and np.abs(keras.ops.convert_to_numpy(weight)).max(initial=0) > 65504:
+            rule, mend = "float16 holds numbers up to 65504", 'Pass precision="bfloat16".'
+            raise ValueError(complaint(where, rule, f"larger ones in {weight.path!r}", mend))
+    is_behind = []
+
+    def policy(operation):
+        if operation.weights:
+            is_behind.append(operation)
+        if not is_behind:
+            return "float32"
+        return f"mixed_{dtype}" if isinstance(operation, keras.layers.BatchNormalization) else dtype
+
+    half = _with_policies(model, policy, where)
+    wiring = Wiring(half)
+    (last,) = [name for name, users in wiring.users.items() if None in users]
+    operation = wiring.operations[last]
+    if operation.weights:
+        change = halves(operation, "float32")
+    else:
+        change = type(operation).from_config(operation.get_config() | {"dtype": "float32"})
+    return wiring.rewired(replaced={last: change})
+
+
+def in_float32(model, where):
+    """A flat copy of which every layer stores and computes in float32."""
+    return _with_policies(model, lambda operation: "float32", where)
+
+
+def quantized_by_keras(model, where):
+    """`(a flat copy after Keras' own quantize("int8"), {layer: why it stays in float})`."""
+    copy = flat_copy(model, where)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Layer .* does not have a `quantize` method")
+        copy.quantize("int8")
+    notes = {
+        layer.name: f"Keras has no int8 {type(layer).__name__}"
+        for layer in copy.layers
+        if layer.weights and getattr(layer, "quantization_mode", None) != "int8"
+    }
+    return copy, notes
+
+
+def with_half_weights(model, where):
+    """A flat copy in float32, BatchNormalization folded into convolutions, whose weights are such as float16 holds."""
+    copy = simplified(flat_copy(model, where), is_reordered=False)
+    copy.set_weights([weight.astype(np.float16).astype(weight.dtype) for weight in copy.get_weights()])
+    return copy
+
+
+def halves(layer, dtype=None):
+    """A function that calls a copy of a layer without its activation, and then the activation, which has a layer of
+    its own, in `dtype`."""
+    product = type(layer).from_config(layer.get_config() | {"activation": "linear"})
+    activation = keras.layers.Activation(layer.activation, dtype=dtype, name=f"{layer.name}_activation")
+
+    def both(inputs):
+        outputs = product(inputs)
+        product.set_weights(layer.get_weights())
+        return activation(outputs)
+
+    return both
+
+
+def _with_policies(model, policy, where):
+    first = model.inputs[0]
+    image = keras.Input(model.input_shape[1:], dtype=first.dtype, name=first.name)
+
+    def edit(operation, config, tensor):
+        if isinstance(operation, keras.layers.Layer):
+            config["dtype"] = policy(operation)
+
+    flattening = Flattening(where, edit)
+    copy = keras.Model(image, flattening.unfold(model, image), name=model.name)
+    for old, new in flattening.copies.values():
+        if isinstance(old, keras.layers.Layer) and old.weights:
+            new.set_weights(old.get_weights())
+    return copy
