@@ -339,3 +339,24 @@ def test_the_verb_names_what_stays_and_refuses_what_is_no_graph():
         recipes.fold(keras.Model([one, two], keras.layers.Add()([one, two])))
     with pytest.raises(TypeError, match="fold: model must be functional"):
         recipes.fold(keras.Sequential([keras.layers.Dense(3)]))
+
+
+@pytest.mark.parametrize(
+    ("name", "stay"),
+    [
+        ("small_resnet", 0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [("resnet50_v2", 17), ("densenet121", 62), ("mobilenet_v3_small", 0), ("xception", 0)]
+        ),
+    ],
+)
+def test_networks_without_their_normalizations(name, stay):
+    """All of them go but those of networks that normalize before the activation."""
+    random = np.random.default_rng(0)
+    network = build_network(name, weights=None, image_size=71 if name == "xception" else 32, class_count=3).model
+    model = with_statistics(network, random)
+    folded, notes = without_normalization(model)
+    assert len(notes) == sum(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers) == stay
+    images = random_images(random, 2, model.input_shape[1]).astype("float32")
+    np.testing.assert_allclose(folded(images), model(images, training=False), atol=1e-5)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import recipes
+from recipes.bases import build_network
 from recipes.bases.rewiring import detached
 from recipes.compression.factoring import composed, factored, frontiers_of, with_pieces
 from recipes.compression.factors import KINDS
@@ -367,3 +368,14 @@ def test_bad_arguments_are_refused(classifier, arguments, kind, words):
 def test_data_must_be_there_for_what_needs_it(classifier):
     with pytest.raises(ValueError, match="factor: data must be given"):
         recipes.factor(classifier.model, energy=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2_035", "squeezenet", "inception_v3"])
+def test_networks_of_the_catalogue(name):
+    network = build_network(name, weights=None, image_size=75, class_count=3).model
+    factors, notes = factored(network, fraction=0.3)
+    counts = [recipes.cost(model, optimizer=None).multiply_adds for model in (network, factors)]
+    assert 0.3 <= 1 - counts[1] / counts[0] < 0.31
+    layers = {layer.name for layer in network.layers if type(layer) in (keras.layers.Conv2D, keras.layers.Dense)}
+    assert all((name in notes) != (name not in {layer.name for layer in factors.layers}) for name in layers)

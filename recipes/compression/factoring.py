@@ -114,9 +114,9 @@ def _why_whole(frontier, energy):
 def _check_reachable(fraction, removed, frontiers):
     possible = most(frontiers)
     if removed > possible:
-        share = fraction * possible / removed
-        rule = f"fraction must be at most {share:.3f}, where every layer that can be factored is of rank 1"
-        raise ValueError(complaint("factor", rule, f"fraction={fraction}", "Pass a smaller one, 0.5 say."))
+        share = math.floor(1000 * fraction * possible / removed) / 1000
+        rule = f"fraction must be at most {share}, where every layer that can be factored is of rank 1"
+        raise ValueError(complaint("factor", rule, f"fraction={fraction}", "Pass less, or no fraction."))
 
 
 def with_pieces(model, choices):

@@ -119,11 +119,11 @@ def _zeros_by_kernel(kernels, sparsity, scope, sensitivity):
 
 
 def _magnitudes(kernel, scope):
-    """float64, so that no two weights of a kernel fall together when they are divided."""
-    values = kernel.values.astype("float64")
-    kept = values[values != 0]
-    deviation = kept.std() if scope == "deviation" and kept.size > 1 else 1.0
-    return np.abs(values) / (deviation or 1.0)
+    values = np.abs(kernel.values).astype("float32")
+    if scope != "deviation":
+        return values
+    deviation = kernel.values[values != 0].astype("float32").std() if values.any() else 0
+    return values / (deviation or 1)
 
 
 def _mask(kernel, magnitudes, count):
