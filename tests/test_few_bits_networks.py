@@ -68,6 +68,8 @@ def test_a_network_of_few_bits_is_the_network_with_its_kernels_rounded(bits, met
     np.testing.assert_allclose(plain(images), few(images), atol=1e-6)
     few.save(tmp_path / "few.keras")
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "few.keras")(images), few(images))
+    recipes.pack(few, tmp_path / "few.packed")
+    np.testing.assert_allclose(recipes.unpack(tmp_path / "few.packed")(images), few(images), atol=1e-5)
 
 
 def test_what_stays_is_named_with_its_reason_and_nothing_is_shared(random):
