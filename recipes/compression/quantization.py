@@ -136,18 +136,18 @@ class Quantizing:
 
 def rounded(subject, plan, floor, recovery, seed, verbose):
     """Quantize the Subject's model by a Quantizing; a list of Step, each with the file that was measured."""
-    images = None
+    if plan.is_trained and has_ranges(subject.model):
+        rule, mend = "what is quantized already is not trained again", "Pass the network as it was before."
+        raise ValueError(complaint(subject.where, rule, f"a model with ranges, {subject.model.name!r}", mend))
+    images, options, steps = None, {}, []
     if needs_images(plan.form, plan.precision, subject.model):
+        options["kept"] = kept_names(plan.keep, weighted_names(subject.model), subject.where)
         images = images_for_ranges(subject.data, subject.original, subject.where, plan.calibration_images)
-    options = {"kept": kept_names(plan.keep, weighted_names(subject.model), subject.where)} if plan.is_trainable else {}
-    steps = []
     if not plan.is_trained:
         model, notes = stored(plan.form, subject.model, plan.precision, subject.where, images, **options)
         steps.append(_step(subject, plan, model, notes, plan.precision, floor, verbose))
-    if plan.is_trained or (steps[-1].is_kept is False and plan.is_trained is None and plan.is_trainable):
-        if has_ranges(subject.model):
-            rule, mend = "what is quantized already is not trained again", "Pass the network as it was before."
-            raise ValueError(complaint(subject.where, rule, f"a model with ranges, {subject.model.name!r}", mend))
+    is_short = plan.is_trained is None and not steps[-1].is_kept
+    if plan.is_trained or (is_short and images is not None):
         model, notes = fake_quantized(subject.model, images, bits=bits_of(plan.form), **options)
         say(verbose, f"{plan.precision}, trained:")
         recover(model, subject, recovery, seed=seed, verbose=verbose)
