@@ -53,7 +53,7 @@ class FakeQuantizedKernel(keras.layers.Layer):
     """
 
     def __init__(self, layer, *, per_channel=True, bits=8, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # the kernel is rounded as it is, and cast afterwards
         where = "FakeQuantizedKernel"
         if not is_quantizable(layer):
             rule = "layer must be a Conv2D, Conv2DTranspose, DepthwiseConv2D or Dense of Keras, channels last"
@@ -91,6 +91,7 @@ class FakeQuantizedKernel(keras.layers.Layer):
         return plain
 
     def call(self, inputs):
+        inputs = ops.cast(inputs, self.compute_dtype)
         outputs = _apply(self.layer, inputs, ops.cast(self.effective_kernel(), self.compute_dtype))
         if self.layer.bias is not None:
             outputs = outputs + ops.cast(self.layer.bias, self.compute_dtype)
