@@ -163,7 +163,8 @@ def test_every_layer_of_the_project_is_counted(kind):
         assert row.multiply_adds > direct if kind is layers.PatchConv2D else 0 < row.multiply_adds < direct
     elif layer.trainable_weights:
         places = row.output_shape[:-1]  # binary, ternary and resized convolutions, dense layers
-        kernel = getattr(layer, "convolution", layer).kernel
+        inner = layer.layer if isinstance(layer, layers.FakeQuantizedKernel) else layer
+        kernel = getattr(inner, "convolution", inner).kernel
         assert row.multiply_adds == np.prod(kernel.shape) * np.prod(places)
     elif isinstance(layer, layers.KNNClassifier):
         assert row.multiply_adds >= 40 * 5
