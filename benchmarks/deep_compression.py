@@ -7,8 +7,8 @@
 scans, brought to 28 pixels. The papers used MNIST. Of each seed: the network is trained; pruned to Han's layer
 sparsities in steps, with training in between; its values are shared, 8 bits for convolutions and 5 for dense layers,
 and trained; and packed. Training, pruning and sharing choose their epochs by validation images; the test images are
-measured at the end of each. `ratio` is that of the float32 weights to the whole packed file, the description of the layers
-included. Expect ten minutes a seed for Fashion-MNIST on 2 cores.
+measured at the end of each. `ratio` is that of the float32 weights to the whole packed file, the description of the
+layers included. Expect ten minutes a seed for Fashion-MNIST on 2 cores.
 """
 
 import argparse

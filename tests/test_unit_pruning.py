@@ -76,7 +76,8 @@ def masked_alike(channels, gone):
         assert mask.sum() == kernel.shape[-2]
         return lambda x: layer(x * mask)
 
-    mixing = [layer for layer in model.layers if type(layer) in (conv, dense, keras.layers.SeparableConv2D)]
+    kinds = (conv, dense, keras.layers.SeparableConv2D)
+    mixing = [layer for layer in model.layers if type(layer) in kinds and getattr(layer, "groups", 1) == 1]
     return Wiring(model).rewired(replaced={layer.name: masked(layer) for layer in mixing})
 
 
