@@ -78,7 +78,7 @@ def prune_weights(
         >>> import keras, recipes
         >>> dense = keras.layers.Dense(10, activation="softmax", name="dense")
         >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), dense])
-        >>> small = recipes.prune_weights(network, "digits", sparsity=0.75, steps=2, verbose=False)
+        >>> small = recipes.prune_weights(network, "digits", sparsity=0.75, steps=2, max_drop=None, verbose=False)
         >>> [rung.name for rung in small.rungs]
         ['as it came', 'weights, 65.6% zero', 'weights, 75.0% zero']
         >>> int((small.model.get_layer("dense").get_weights()[0] == 0).sum())

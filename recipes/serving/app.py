@@ -232,6 +232,7 @@ class _Meters:
 
     def counted(self, call, answer, budget):
         """A handler whose answers are counted and timed, and whose bodies are held within a budget."""
+        self.seconds.labels(call)  # there from the start, as Prometheus would have it
 
         async def handle(request):
             begin, status = time.monotonic(), 500
