@@ -1,37 +1,36 @@
 """A third of the multiply-adds of a CIFAR ResNet removed with its filters, beside a network of that size from scratch.
 
     python benchmarks/cifar_units.py --data cifar10_images/ --epochs 12 --recovery_epochs 6 --seeds 0 1 2
+    python benchmarks/cifar_units.py --data cifar10_images/ --base small_resnet --weights pretrained --epochs 5
 
-For each seed: trains the network; removes filters and trains again, in steps; trains a network of the same widths from
-random weights for as many epochs as both together; and trains the whole network for those epochs more, so that nobody
-takes for pruning's what is training's. Accuracies are on the test folder. Latency is that of one image and of a batch
-in TensorFlow, before and after in turn. One epoch of 50,000 images takes cifar_resnet20 about five minutes on one core.
+For each seed: trains the network, with `--weights` its head alone on weights that have seen CIFAR-10; removes filters
+and trains again, in steps; trains a network of the same widths from random weights for as many epochs as both together,
+or for `--scratch_epochs`; and trains the whole network for those epochs more, so that nobody takes for pruning's what
+is training's. Accuracies are on the test folder. Latency is that of one image and of a batch in TensorFlow, before and
+after in turn. One epoch of 50,000 images takes cifar_resnet20 about five minutes on one core.
 """
 
 import argparse
 import dataclasses
-import functools
-import statistics
 
 import keras
-import tensorflow as tf
 from from_scratch import table
-from machine import print_json
+from machine import milliseconds, print_json
 
 import recipes
 from recipes.compression.recovering import recover
 from recipes.compression.subjects import open_subject
-from recipes.timing import alternating
 
 BATCH = 64
 
 
-def trained(base, data, epochs, asked, seed):
-    """A Result from random weights."""
+def trained(base, data, epochs, asked, seed, weights=None):
+    """A Result from random weights, or one whose head has been trained on weights that are kept."""
     return recipes.finetune(
         base,
         data,
-        weights=None,
+        weights=weights,
+        plan="all" if weights is None else "head",
         epochs=epochs,
         learning_rate=asked.learning_rate,
         batch_size=BATCH,
@@ -51,23 +50,6 @@ def trained_on(result, data, recovery, asked, seed):
     return dataclasses.replace(longer, report=longer.evaluate(data))
 
 
-def milliseconds(models, batch_size, rounds):
-    """Of a batch in one graph, each model in turn: median and range."""
-    images, runs = tf.random.uniform((batch_size, *models["before"].input_shape[1:]), 0, 255, seed=0), {}
-    for name, model in models.items():
-        run = tf.function(functools.partial(model, training=False), autograph=False)
-        runs[name] = functools.partial(run.get_concrete_function(images), images)
-    seconds = alternating(runs, rounds=rounds)
-    return {
-        name: {"median": round(1e3 * statistics.median(taken), 3), "range": [round(1e3 * s, 3) for s in ends(taken)]}
-        for name, taken in seconds.items()
-    }
-
-
-def ends(values):
-    return min(values), max(values)
-
-
 def one_seed(data, asked, seed):
     """What became of accuracy, cost and latency."""
     recovery = recipes.Recovery(
@@ -77,14 +59,15 @@ def one_seed(data, asked, seed):
         augmentation="flip",
         normalization="trained",
     )
-    whole = trained(asked.base, data, asked.epochs, asked, seed)
+    whole = trained(asked.base, data, asked.epochs, asked, seed, asked.weights)
     steps = tuple(asked.fraction * (number + 1) / asked.steps for number in range(asked.steps))
     options = {"max_drop": None, "recovery": recovery, "criterion": asked.criterion, "scope": asked.scope}
     options |= {"divisor": asked.divisor, "seed": seed, "verbose": asked.verbose}
     pruned = recipes.prune_units(whole, data, fraction=steps, **options)
     longer = trained_on(whole, data, recovery, asked, seed)
     fresh = keras.models.clone_model(pruned.model)
-    scratch = trained(fresh, data, asked.epochs + asked.steps * asked.recovery_epochs, asked, seed)
+    epochs = asked.scratch_epochs or asked.epochs + asked.steps * asked.recovery_epochs
+    scratch = trained(fresh, data, epochs, asked, seed)
     models = {"before": whole.model, "after": pruned.model}
     results = {"whole": whole, "pruned": pruned, "whole_trained_on": longer, "small_from_scratch": scratch}
     first, last = pruned.rungs[0], pruned.rungs[-1]
@@ -95,8 +78,8 @@ def one_seed(data, asked, seed):
         "removed": round(1 - last.multiply_adds / first.multiply_adds, 4),
         "parameters": [first.parameters, last.parameters],
         "stored_bytes": [first.stored_bytes, last.stored_bytes],
-        "milliseconds_of_1": milliseconds(models, 1, asked.rounds),
-        f"milliseconds_of_{BATCH}": milliseconds(models, BATCH, asked.rounds),
+        "milliseconds_of_1": milliseconds(models, asked.rounds),
+        f"milliseconds_of_{BATCH}": milliseconds(models, asked.rounds, BATCH),
         "filters": [layer.filters for layer in pruned.model.layers if isinstance(layer, keras.layers.Conv2D)],
     }
 
@@ -105,6 +88,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder with train and test folders")
     parser.add_argument("--base", default="cifar_resnet20")
+    parser.add_argument("--weights", help="those that the base starts with; random ones unless given")
     parser.add_argument("--images", type=int, default=50000)
     parser.add_argument("--test_images", type=int, default=10000)
     parser.add_argument("--epochs", type=int, default=12)
@@ -113,6 +97,7 @@ def main():
     parser.add_argument("--steps", type=int, default=2, help="in which they are removed, with training after each")
     parser.add_argument("--recovery_epochs", type=int, default=3, help="of each step")
     parser.add_argument("--recovery_rate", type=float, default=1e-3)
+    parser.add_argument("--scratch_epochs", type=int, help="of the small network; as many as both unless given")
     parser.add_argument("--criterion", default="taylor")
     parser.add_argument("--scope", default="global")
     parser.add_argument("--divisor", type=int, default=1)

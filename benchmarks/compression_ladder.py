@@ -17,6 +17,7 @@ import numpy as np
 from machine import print_json
 
 import recipes
+from recipes.data.loading import pick
 
 
 def shortened(data, images):
@@ -25,10 +26,7 @@ def shortened(data, images):
     if images is None or images >= count:
         return data
     places = np.linspace(0, count - 1, images).astype(int)
-    train = data.train
-    files, digests = ([values[place] for place in places] for values in (train.files, train.digests))
-    fewer = recipes.Split(train.store, train.rows[places], train.labels[places], tuple(files), tuple(digests))
-    return dataclasses.replace(data, train=fewer, fingerprint=f"{data.fingerprint}-{images}")
+    return dataclasses.replace(data, train=pick(data.train, places), fingerprint=f"{data.fingerprint}-{images}")
 
 
 def run(data, asked, seed):

@@ -12,18 +12,15 @@ so expect no gain. The first command takes about an hour on 2 cores, the second 
 """
 
 import argparse
-import functools
 import statistics
 
 import keras
 import numpy as np
-import tensorflow as tf
-from machine import print_json
+from machine import milliseconds, print_json
 
 import layers
 import recipes
 from recipes.compression.bit_layers import METHODS, in_plain_layers
-from recipes.timing import alternating
 
 FEW = (layers.BinaryConv, layers.BinaryDense, layers.TernaryConv, layers.TernaryDense)
 
@@ -47,16 +44,6 @@ def read(path, images):
     train, test = (tuple(part[:images] for part in pair) for pair in (train, test))
     cut = len(train[0]) * 9 // 10
     return tuple(part[:cut] for part in train), tuple(part[cut:] for part in train), test
-
-
-def milliseconds(models, rounds=31):
-    """Of one image, medians; the models take turns."""
-    runs = {}
-    for name, model in models.items():
-        graph = tf.function(functools.partial(model, training=False), autograph=False)
-        runs[name] = functools.partial(graph, tf.random.uniform((1, *model.input_shape[1:]), maxval=255.0, seed=0))
-    seconds = alternating(runs, rounds=rounds)
-    return {name: round(1e3 * statistics.median(taken), 4) for name, taken in seconds.items()}
 
 
 def kernel_bytes(model):
@@ -95,7 +82,7 @@ def run(data, asked, seed):
             rows.append(row(name, small.result) | {"kernel_bytes": floats, "packed_kernel_bytes": packed})
             rows[0]["packed_bytes"], rows[-1]["packed_bytes"] = (rung.stored_bytes for rung in small.rungs)
             models |= {name: small.model, f"{name}, plain layers": in_plain_layers(small.model)}
-    return {"seed": seed, "rows": rows, "milliseconds": milliseconds(models)}
+    return {"seed": seed, "rows": rows, "milliseconds": milliseconds(models, rounds=31)}
 
 
 def row(name, result):

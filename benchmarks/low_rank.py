@@ -12,18 +12,15 @@ minutes.
 """
 
 import argparse
-import functools
 import statistics
 
 import keras
 import numpy as np
-import tensorflow as tf
 from from_scratch import table
-from machine import print_json
+from machine import milliseconds, print_json
 
 import recipes
 from recipes.compression.factoring import factored
-from recipes.timing import alternating
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 MAX_DROP = 0.01
@@ -47,16 +44,6 @@ def vgg16(width):
             x = keras.layers.ReLU(name=f"block{block}_relu{number}")(x)
         x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
     return keras.Model(image, x, name="vgg16")
-
-
-def milliseconds(models, rounds):
-    """Of one image, medians; the models take turns."""
-    runs = {}
-    for name, model in models.items():
-        graph = tf.function(functools.partial(model, training=False), autograph=False)
-        runs[name] = functools.partial(graph, tf.random.uniform((1, *model.input_shape[1:]), maxval=255.0, seed=0))
-    seconds = alternating(runs, rounds=rounds)
-    return {name: round(1e3 * statistics.median(taken), 3) for name, taken in seconds.items()}
 
 
 def untrained(result):
@@ -89,7 +76,7 @@ def run(data, asked, seed):
         "parameters": {"before": kept[0].parameters, "after": kept[-1].parameters},
         "stored_bytes": {"before": kept[0].stored_bytes, "after": kept[-1].stored_bytes},
         "milliseconds": times,
-        "speedup": round(times["before"] / times["after"], 2),
+        "speedup": round(times["before"]["median"] / times["after"]["median"], 2),
         "rungs": [[rung.name, rung.accuracy, rung.multiply_adds, rung.is_kept] for rung in small.rungs],
         "ranks": {layer.name: layer.filters for layer in small.model.layers if hasattr(layer, "filters")},
         "at_half_untrained": rows,
@@ -106,7 +93,11 @@ def large(fraction, rounds=7):
     adds = {
         name: recipes.cost(one, optimizer=None).multiply_adds for name, one in (("before", model), ("after", small))
     }
-    return {"multiply_adds": adds, "milliseconds": times, "speedup": round(times["before"] / times["after"], 2)}
+    return {
+        "multiply_adds": adds,
+        "milliseconds": times,
+        "speedup": round(times["before"]["median"] / times["after"]["median"], 2),
+    }
 
 
 def main():

@@ -1,8 +1,10 @@
 """What every benchmark prints beside its figures."""
 
+import functools
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -10,6 +12,7 @@ import time
 from pathlib import Path
 
 from recipes.saving import versions
+from recipes.timing import alternating
 
 
 def describe_machine():
@@ -30,6 +33,22 @@ def describe_machine():
 def print_json(figures):
     """The figures as JSON on standard output, with the machine they come from."""
     sys.stdout.write(json.dumps({"machine": describe_machine(), **figures}, indent=1) + "\n")
+
+
+def milliseconds(models, rounds, batch_size=1):
+    """Of a batch of noise in one TensorFlow graph per model, which take turns: `{name: {median, range}}`."""
+    import tensorflow as tf
+
+    runs = {}
+    for name, model in models.items():
+        images = tf.random.uniform((batch_size, *model.input_shape[1:]), maxval=255.0, seed=0)
+        graph = tf.function(functools.partial(model, training=False), autograph=False)
+        runs[name] = functools.partial(graph.get_concrete_function(images), images)
+    taken = {name: [1e3 * second for second in seconds] for name, seconds in alternating(runs, rounds=rounds).items()}
+    return {
+        name: {"median": round(statistics.median(values), 3), "range": [round(min(values), 3), round(max(values), 3)]}
+        for name, values in taken.items()
+    }
 
 
 def run_fresh(script, *words):

@@ -1,5 +1,6 @@
 """The ways in which a layer is the product of thinner ones: what each would cost and keep, and the layers it gives."""
 
+import abc
 import dataclasses
 import math
 
@@ -24,7 +25,7 @@ class Piece:
     arguments: dict = dataclasses.field(default_factory=dict)
 
 
-class Way:
+class Way(abc.ABC):
     """One way of factoring a built layer.
 
     Attributes:
@@ -42,16 +43,17 @@ class Way:
         self.kernel = keras.ops.convert_to_numpy(layer.kernel).astype(np.float64)
         self.ranks, self.costs, self.energies = self._measure()
 
+    @abc.abstractmethod
     def _measure(self):
-        raise NotImplementedError
+        """Ranks, costs and energies."""
 
+    @abc.abstractmethod
     def pieces(self, ranks):
         """The Pieces that stand in the layer's place, the last of which takes bias and activation."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def composed(self, kernels):
         """The kernel of one layer that does what the pieces do."""
-        raise NotImplementedError
 
 
 class Product(Way):

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from recipes.bases.rewiring import detached
 from recipes.checks import check_choice, check_number, complaint
 from recipes.compression.descending import descend
@@ -161,9 +159,7 @@ class _Thinner:
         self._keep = keep
         self._images = None
         if plan.is_fitted and subject.data is not None:
-            split = subject.data.train
-            rows = np.random.default_rng(0).permutation(len(split))[:FITTED]
-            self._images = split.store[np.sort(split.rows[rows])].astype(subject.model.inputs[0].dtype)
+            self._images = subject.sample(FITTED).images().astype(subject.model.inputs[0].dtype)
         self._last = {}, {}
 
     def attempt(self, model, level):

@@ -1,7 +1,6 @@
 """The statistics of BatchNormalization measured anew, for weights that are no longer those they belong to."""
 
 import keras
-import numpy as np
 
 from recipes.compression.subjects import BATCH
 
@@ -19,15 +18,10 @@ def renormalize(model, subject):
     if not found or subject.data is None:
         return
     before, values = subject.accuracy(model), [layer.get_weights() for layer in found]
-    measure_statistics(model, _sample(subject.data.train))
+    measure_statistics(model, subject.sample(_IMAGES).images())
     if before is not None and subject.accuracy(model) < before:
         for layer, value in zip(found, values, strict=True):
             layer.set_weights(value)
-
-
-def _sample(split):
-    rows = np.random.default_rng(0).permutation(len(split))[:_IMAGES]
-    return split.store[np.sort(split.rows[rows])]
 
 
 def _normalizations(model):

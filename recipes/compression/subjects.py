@@ -45,6 +45,13 @@ class Subject:
         """That of the classifier as it came."""
         return self.accuracy(self.original.model)
 
+    def sample(self, count, seed=0):
+        """A Split of at most `count` training images, drawn at random; None where there is no data."""
+        if self.data is None:
+            return None
+        places = np.random.default_rng(seed).permutation(len(self.data.train))[:count]
+        return pick(self.data.train, np.sort(places))
+
     def floor(self, max_drop):
         """The least validation accuracy that `max_drop` leaves; None where nothing is asked."""
         return None if max_drop is None else self.first_accuracy - max_drop

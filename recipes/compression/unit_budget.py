@@ -59,7 +59,18 @@ def _alike(costs, lower, target, divisor):
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if costs.total(kept(middle)) <= target else (low, middle)
-    return kept(low)
+    fewer, units = kept(low), kept(high)
+    # Many groups are rounded at the same share: of those, no more give than must, the cheap ones first.
+    order = np.argsort(costs.marginal(units) * (units - fewer), kind="stable")
+    for group in order:
+        if costs.total(units) <= target:
+            break
+        units[group] = fewer[group]
+    for group in reversed(order):  # the last to give may have given so much that others need not
+        more = units.copy()
+        more[group] = min(units[group] + divisor, costs.sizes[group])
+        units = more if costs.total(more) <= target else units
+    return units
 
 
 def _ranked(costs, scores, lower, target, divisor):

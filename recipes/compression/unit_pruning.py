@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from recipes.checks import check_number, complaint
 from recipes.compression.descending import descend
 from recipes.compression.footprints import finish
@@ -13,7 +11,6 @@ from recipes.compression.steps import Step
 from recipes.compression.subjects import BATCH, open_subject
 from recipes.compression.unit_budget import check_reach
 from recipes.compression.unit_transform import Judging, removable, remove_units
-from recipes.data.loading import pick
 
 _WHERE = "prune_units"
 _LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the multiply-adds of the network as it came
@@ -163,11 +160,7 @@ class _Cutter:
         self._judging = judging
         self._whole = whole
         self._seed = seed
-        self._images = None
-        if subject.data is not None:
-            split = subject.data.train
-            rows = np.random.default_rng(seed).permutation(len(split))[:_IMAGES]
-            self._images = pick(split, np.sort(rows))
+        self._images = subject.sample(_IMAGES, seed)
 
     def attempt(self, model, level):
         """See `descend`."""
