@@ -89,13 +89,14 @@ def measure(name, data, seed, asked, folder):
         seed=seed,
         verbose=False,
     )
-    recovery = recipes.Recovery(
-        epochs=asked.recovery_epochs, learning_rate=asked.learning_rate, batch_size=asked.batch_size
-    )
-    options = {"max_drop": None, "recovery": recovery, "seed": seed, "verbose": False}
+    options = {"max_drop": None, "seed": seed, "verbose": False}
+    sizes = {"epochs": asked.recovery_epochs, "batch_size": asked.batch_size}
+    # Few weights are to find other places: a high rate, and a decay under which those that are of no use become small.
+    searching = recipes.Recovery(learning_rate=asked.learning_rate, weight_decay=asked.weight_decay, **sizes)
+    settling = recipes.Recovery(learning_rate=asked.learning_rate / 10, **sizes)
     sparsity = {layer: 1 - kept for layer, kept in KEPT[name].items()}
-    pruned = recipes.prune_weights(result, sparsity=sparsity, steps=asked.steps, **options)
-    shared = recipes.share_weights(pruned.result, bits=BITS, **options)
+    pruned = recipes.prune_weights(result, sparsity=sparsity, steps=asked.steps, recovery=searching, **options)
+    shared = recipes.share_weights(pruned.result, bits=BITS, recovery=settling, **options)
     packed = recipes.pack(shared.model, Path(folder, "network.packed"))
     again = recipes.unpack(packed.path)
     pairs = zip(again.get_weights(), shared.model.get_weights(), strict=True)
@@ -149,8 +150,9 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--recovery_epochs", type=int, default=5)
-    parser.add_argument("--learning_rate", type=float, default=1e-3, help="after each cut")
-    parser.add_argument("--steps", type=int, default=4, help="on the way to Han's sparsities")
+    parser.add_argument("--learning_rate", type=float, default=5e-3, help="after each cut; a tenth for shared values")
+    parser.add_argument("--weight_decay", type=float, default=0.1, help="after each cut")
+    parser.add_argument("--steps", type=int, default=6, help="on the way to Han's sparsities")
     parser.add_argument("--batch_size", type=int, default=128)
     asked = parser.parse_args()
     data = open_data(asked.data)
