@@ -1,10 +1,11 @@
 """The ladder of `recipes.compress`: accuracy, size and latency after each rung, seed by seed.
 
     python benchmarks/compression_ladder.py --data hymenoptera_data/ --base mobilenet_v2_035 --image_size 224
-    python benchmarks/compression_ladder.py --data cifar10/ --base vgg16 --weights none --image_size 32 --images 10000
+    python benchmarks/compression_ladder.py --data cifar10/ --width 0.25 --image_size 32 --images 10000
 
-Fine-tunes the base by the default plan, then folds, removes units, factors and quantizes as far as two points of
-validation accuracy allow, each rung measured as a LiteRT file of one image on this machine, all rungs in turn.
+Fine-tunes the base by the default plan, or trains a network shaped like VGG16, so many times as wide, from a random
+start; then folds, removes units, factors and quantizes as far as two points of validation accuracy allow, each rung
+measured as a LiteRT file of one image on this machine, all rungs in turn.
 """
 
 import argparse
@@ -12,8 +13,10 @@ import dataclasses
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
+from low_rank import vgg16
 from machine import print_json
 
 import recipes
@@ -31,7 +34,9 @@ def shortened(data, images):
 
 def run(data, asked, seed):
     """Figures of one seed."""
-    weights = None if asked.weights == "none" else asked.weights
+    base, weights = asked.base, None if asked.weights == "none" else asked.weights
+    if asked.width is not None:
+        base, weights = vgg16(asked.width), None
     settings = {
         "weights": weights,
         "epochs": asked.epochs,
@@ -40,7 +45,7 @@ def run(data, asked, seed):
         "augmentation": asked.augmentation,
     }
     began = time.monotonic()
-    result = recipes.finetune(asked.base, data, **settings)
+    result = recipes.finetune(base, data, **settings)
     trained = time.monotonic() - began
     recovery = {"epochs": asked.recovery, "augmentation": asked.augmentation, "distillation": 0.5}
     small = recipes.compress(
@@ -80,6 +85,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="anything that recipes.load_data takes")
     parser.add_argument("--base", default="mobilenet_v2_035")
+    parser.add_argument("--width", type=float, help="of a network like VGG16 in place of the base, 1 for all filters")
     parser.add_argument("--weights", default="pretrained", help="pretrained, imagenet, or none")
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--images", type=int, help="training images, at most")
@@ -88,12 +94,19 @@ def main():
     parser.add_argument("--augmentation", default=None)
     parser.add_argument("--steps", nargs="+", default=["fold", "units", "low_rank", "quantize"])
     parser.add_argument("--max_drop", type=float, default=0.02)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--verbose", action="store_true")
     asked = parser.parse_args()
     data = shortened(recipes.load_data(asked.data, image_size=asked.image_size), asked.images)
-    runs = [run(data, asked, seed) for seed in range(asked.seeds)]
-    print_json({"base": asked.base, "data": repr(data), "mean": summary(runs), "runs": runs})
+    runs = [run(data, asked, seed) for seed in asked.seeds]
+    print_json(
+        {
+            "arguments": vars(asked) | {"data": Path(asked.data).name},
+            "data": repr(data),
+            "mean": summary(runs),
+            "runs": runs,
+        }
+    )
 
 
 if __name__ == "__main__":
