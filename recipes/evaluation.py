@@ -80,7 +80,12 @@ def measure(classifier, split, name, batch_size, probabilities=None):
     """Report of a classifier on one Split, called `name`, whose probabilities are computed unless they are known."""
     if probabilities is None:
         probabilities = predict_split(classifier.model, split, batch_size)
-    report = score(probabilities, split.labels, split.files, classifier.class_names, name)
+    return report_of(classifier, probabilities, split.labels, split.files, name)
+
+
+def report_of(classifier, probabilities, labels, files, name):
+    """Report of what a classifier said of images of the split called `name`; see `score`."""
+    report = score(probabilities, labels, files, classifier.class_names, name)
     report.versions.update(versions())
     report.cost.update(cost_of(classifier.model))
     return report

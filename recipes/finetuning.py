@@ -10,6 +10,7 @@ from recipes.bases import build_network, default_image_size
 from recipes.checks import complaint, image_size_pair
 from recipes.data.loading import check_options, load_sized
 from recipes.evaluation import measure, unmeasured
+from recipes.neighbours.fitting import fit_knn
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
 from recipes.training.journal import Journal
@@ -80,7 +81,9 @@ def finetune(
             of the base.
         image_size: pixels, one number or `(height, width)`. Default: what the base was trained on; for a base without
             weights the images' own size, within what the base takes.
-        head: `"linear"`, or the widths of hidden layers before the last: `(256,)`.
+        head: `"linear"`, or the widths of hidden layers before the last: `(256,)`; or `"knn"`, which trains as
+            `"linear"` and then lets the nearest training images vote, as `recipes.fit_knn` does, so that
+            `result.add_class` can give it new classes without training.
         plan: `"default"`, `"head"`, `"all"`, or a list of `recipes.Stage`.
         epochs: most epochs of each stage, or one number per stage. Default: 10 and 10, or 30 for `"all"`.
         learning_rate: rate of the head after warm-up. Default: that of a given Keras optimizer, else 1e-3.
@@ -193,6 +196,8 @@ def finetune(
             network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         clock.lap("training")
         result = _measured(network.model, data, images_together(training, journal), parts)
+        if head == "knn":
+            result = fit_knn(result, batch_size=images_together(training, journal))
         clock.lap("measuring")
         extras = {
             "curves": journal.curves,

@@ -246,6 +246,12 @@ class Result:
 
         return recipes.evaluate(self, data)
 
+    def add_class(self, name, images, **options):
+        """See `recipes.add_class`."""
+        import recipes
+
+        return recipes.add_class(self, images, name=name, **options)
+
     def export(self, folder, **options):
         """See `recipes.export`."""
         import recipes
@@ -257,6 +263,27 @@ class Result:
         import recipes
 
         return recipes.save(self, folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Novelty:
+    """How well a classifier tells images of its classes from others, by their distance to the nearest it has stored.
+
+    Args:
+        auroc: the chance that an image of another kind lies farther than one of the known classes, 0–1; 0.5 is none.
+        rejected_known: fraction of the images of known classes that it calls unknown; None without that class.
+        rejected_unknown: fraction of the others that it calls unknown; None without that class.
+        threshold: distance beyond which it does; None without that class.
+        known: number of images of known classes.
+        unknown: number of the others.
+    """
+
+    auroc: float
+    rejected_known: float | None
+    rejected_unknown: float | None
+    threshold: float | None
+    known: int
+    unknown: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -419,7 +419,8 @@ def nan_images(images):
         (arrays(lambda x: x[:19]), ValueError, "19 images, 20 labels"),
         (arrays(lambda x: x[:0], np.zeros(0, int)), ValueError, "must be images"),
         (arrays(y=np.arange(20) % 2 + 0.5), ValueError, "0.5 at index 0"),
-        (arrays(y=np.ones((20, 2))), ValueError, "one-hot"),
+        (arrays(y=np.ones((20, 2))), ValueError, "no networks for several labels"),
+        (arrays(y=np.linspace(0, 1, 20)), ValueError, "recipes train classifiers"),
         (arrays(y=np.where(np.arange(20) == 4, np.nan, 1.0)), ValueError, "nan at index 4"),
         (lambda _: tf.data.Dataset.range(4), ValueError, "pairs (image, label)"),
         (

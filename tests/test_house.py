@@ -30,7 +30,11 @@ ROOM_MAY_IMPORT = {
     "prediction": {"checks", "values", "data", "saving"},
     "evaluation": {"checks", "values", "data", "saving", "prediction", "reporting"},
     "serving": {"checks", "files", "locks", "values", "data", "bases", "saving", "layers"},
-    "finetuning": {"checks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"},
+    "neighbours": {"checks", "values", "data", "bases", "saving", "evaluation", "layers"},
+    "finetuning": {
+        *("checks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
+        "neighbours",
+    },
     "searching": {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
         "finetuning",

@@ -6,15 +6,16 @@ from recipes.bases.seeding import derived_seed
 from recipes.checks import check_number, check_whole, complaint
 
 PROBABILITIES = "probabilities"
+HEADS = ("linear", "knn")  # one Dense trains in both; "knn" then gives way to the nearest examples
 
 
 def check_head(where, head, dropout):
-    """Raise unless `head` is "linear" or a tuple of widths, and `dropout` a fraction below 1."""
+    """Raise unless `head` is "linear", "knn" or a tuple of widths, and `dropout` a fraction below 1."""
     check_number(where, "dropout", dropout, most=0.99)
-    if head == "linear":
+    if head in HEADS:
         return
     if not isinstance(head, (tuple, list)):
-        rule = 'head must be "linear" or a tuple of widths'
+        rule = 'head must be "linear", "knn" or a tuple of widths'
         raise TypeError(complaint(where, rule, repr(head), 'Pass head="linear" or head=(256,).'))
     for width in head:
         check_whole(where, "head", width)
@@ -22,7 +23,7 @@ def check_head(where, head, dropout):
 
 def head_names(head, dropout, pooled):
     """Names of the head's layers, in the order of the data."""
-    hidden = 0 if head == "linear" else len(head)
+    hidden = 0 if head in HEADS else len(head)
     return (
         *(("head_pool",) if pooled else ()),
         *(f"head_dense_{index}" for index in range(1, hidden + 1)),
@@ -36,7 +37,7 @@ def add_head(features, class_count, head, dropout, seed):
     tensor = features
     if len(features.shape) == 4:
         tensor = keras.layers.GlobalAveragePooling2D(name="head_pool")(tensor)
-    for index, width in enumerate(() if head == "linear" else head, start=1):
+    for index, width in enumerate(() if head in HEADS else head, start=1):
         name = f"head_dense_{index}"
         start = keras.initializers.HeNormal(seed=derived_seed(seed, name))
         tensor = keras.layers.Dense(width, activation="relu", kernel_initializer=start, name=name)(tensor)

@@ -9,7 +9,8 @@ import numpy as np
 from recipes.bases.flattening import flat_copy
 from recipes.checks import complaint
 from recipes.data.batches import predict_split
-from recipes.data.loading import check_options, leave_trained_out, load_sized, pick, translate
+from recipes.data.loading import pick
+from recipes.data.matching import data_for
 from recipes.saving import open_classifier
 from recipes.values import Data, Result
 
@@ -79,7 +80,7 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
         TypeError, ValueError: the model is no classifier in one graph, or the data does not fit it.
     """
     original = open_classifier(model, where)
-    opened = _opened(data, original, where)
+    opened = data_for(original, data, where)
     if opened is None and needs_data:
         rule = "data must be given where the model does not bring it along"
         mend = 'Pass data="photos/", or the Result of recipes.finetune.'
@@ -91,48 +92,3 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
     if original.report is None and opened is not None:  # a bare model has no names of its own
         original = dataclasses.replace(original, class_names=opened.class_names, resize=opened.resize)
     return Subject(original, flat_copy(original.model, where), opened, where)
-
-
-def _opened(data, classifier, where):
-    """Data whose labels count in the order of the classifier's classes; None for none."""
-    data = classifier.data if data is None else data
-    if data is None:
-        return None
-    if not isinstance(data, Data):
-        source, options = check_options(data, where)
-        options = {"resize": classifier.resize} | options
-        options.pop("image_size", None)
-        data = load_sized(source, lambda _: classifier.image_size, where, **options)
-    _check_form(data, classifier, where)
-    if classifier.report is None:  # a bare model has no names: its classes are those of the data, in order
-        return data
-    return dataclasses.replace(
-        data,
-        class_names=classifier.class_names,
-        train=_translated(data.train, data, classifier, where),
-        **{
-            name: leave_trained_out(_translated(split, data, classifier, where), classifier, where)
-            if len(split)
-            else split
-            for name, split in (("valid", data.valid), ("test", data.test))
-        },
-    )
-
-
-def _translated(split, data, classifier, where):
-    labels = translate(split.labels, data.class_names, classifier.class_names, where)
-    return pick(split, range(len(split)), labels)
-
-
-def _check_form(data, classifier, where):
-    received = (*data.image_size, data.channels, data.resize)
-    expected = (*classifier.image_size, classifier.channels, classifier.resize)
-    if received[:3] != expected[:3] or (classifier.report is not None and received != expected):
-        size, channels, resize = classifier.image_size, classifier.channels, classifier.resize
-        mend = f"Load it with recipes.load_data(..., image_size={size}, resize={resize!r})."
-        rule = f"the classifier takes images of {size[0]}×{size[1]}×{channels}, resize={resize!r}"
-        raise ValueError(complaint(where, rule, f"{data!r}, resize={data.resize!r}", mend))
-    if len(data.class_names) != len(classifier.class_names):
-        rule = f"the classifier tells {len(classifier.class_names)} classes apart"
-        received = f"data with {len(data.class_names)}: {', '.join(data.class_names[:10])}"
-        raise ValueError(complaint(where, rule, received, "Pass the data that it was trained for."))

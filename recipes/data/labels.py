@@ -47,8 +47,9 @@ def check_class_names(class_names, where):
 
 def _from_one_hot(rows, where):
     if not (np.isin(rows, (0, 1)).all() and (rows.sum(1) == 1).all()):
-        mend = "Pass one class per image: recipes train single-label classifiers."
-        raise ValueError(complaint(where, "rows of labels must be one-hot", f"row {rows[0].tolist()}, say", mend))
+        wrong = int(np.argmax(~np.isin(rows, (0, 1)).all(1) | (rows.sum(1) != 1)))
+        mend = "Pass one class per image: recipes train no networks for several labels or for numbers as targets."
+        raise ValueError(complaint(where, "rows of labels must be one-hot", f"row {rows[wrong].tolist()}, say", mend))
     return rows.argmax(1)
 
 
@@ -56,7 +57,8 @@ def _whole(labels, where):
     wrong = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))
     if len(wrong):
         received = f"{labels[wrong[0]]} at index {wrong[0]}"
-        raise ValueError(complaint(where, "labels must be whole numbers or names", received, "Mend that label."))
+        mend = "Mend that label; where numbers are to be predicted, bring them into bins: recipes train classifiers."
+        raise ValueError(complaint(where, "labels must be whole numbers or names", received, mend))
     return labels.astype(np.int64)
 
 

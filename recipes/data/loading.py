@@ -10,7 +10,7 @@ from recipes.checks import check_choice, check_number, check_whole, complaint, i
 from recipes.data.decoding import RESIZES
 from recipes.data.labels import check_class_names, encode_labels
 from recipes.data.reading import read_images
-from recipes.data.sources import open_source
+from recipes.data.sources import open_one_class, open_source
 from recipes.data.splitting import duplicates_across, split_by_content
 from recipes.values import Data, Split
 
@@ -157,6 +157,22 @@ def load_to_measure(source, result, where, on_bad="skip"):
     splits = np.array([split or "all" for split in read.splits])
     name = next(split for split in ("test", "valid", "all", "train") if split in splits)
     return leave_trained_out(_take(read, labels, np.flatnonzero(splits == name)), result, where), name
+
+
+def load_one_class(images, classifier, label, where):
+    """Split of images that are all of one class, as a classifier takes them.
+
+    Args:
+        images: a folder, a path, a list of paths, or an array of one image or of several, RGB 0–255.
+        classifier: Result.
+        label: index of the class.
+        where: the verb named in errors.
+    """
+    listing = open_one_class(images, label, where)
+    read = read_images(listing, classifier.image_size, classifier.channels, classifier.resize, where)
+    _check_any(read, where)
+    _report_bad(read, "skip", where)
+    return _take(read, np.full(len(read.labels), label, np.int32), range(len(read.labels)))
 
 
 def leave_trained_out(split, result, where):

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.checks import complaint, nearest
+from recipes.data.listing import Listing, file_chunks
 from recipes.data.sources.arrays import list_arrays, list_digits
-from recipes.data.sources.folders import list_folder
+from recipes.data.sources.folders import list_folder, list_one_class
 from recipes.data.sources.streams import list_streams
 from recipes.data.sources.tables import is_table, list_table
 from recipes.data.sources.tfds import list_tfds
@@ -31,6 +32,34 @@ def open_source(source, where):
         rule = "an array of images needs its labels"
         raise TypeError(complaint(where, rule, f"one array of shape {source.shape}", "Pass the pair (x, y)."))
     raise TypeError(complaint(where, "data is of no known kind", type(source).__name__, f"Pass {_KINDS}."))
+
+
+def open_one_class(images, label, where):
+    """The Listing of images that are all of one class: a folder, a path, a list of paths, or an array."""
+    if isinstance(images, (str, os.PathLike)):
+        images = Path(images).expanduser()
+        if images.is_dir():
+            return list_one_class(images, label, where)
+        images = [images]
+    if isinstance(images, (tuple, list)) and images and all(isinstance(image, (str, os.PathLike)) for image in images):
+        paths = [Path(image).expanduser() for image in images]
+        missing = next((path for path in paths if not path.is_file()), None)
+        if missing is not None:
+            raise FileNotFoundError(
+                complaint(where, "each path must name a file", repr(str(missing)), "Mend the path.")
+            )
+        return Listing(chunks=file_chunks([(str(path), label, None) for path in paths]), count=len(paths))
+    try:
+        array = np.asarray(images)
+    except ValueError as error:
+        mend = "Bring them to one size, or pass paths."
+        raise ValueError(complaint(where, "arrays of images must have one shape", str(error), mend)) from error
+    if array.dtype.kind not in "buif" or array.ndim not in (2, 3, 4) or not len(array):
+        mend = "Pass a folder, a list of paths, or an array (images, height, width, channels)."
+        received = f"{type(images).__name__} of shape {array.shape}"
+        raise TypeError(complaint(where, "images are of no known kind", received, mend))
+    array = array if array.ndim == 4 else array[None] if array.ndim == 3 else array[None, ..., None]
+    return list_arrays((array, np.full(len(array), label)), where)
 
 
 def _open_text(source, where):

@@ -17,7 +17,7 @@ def list_folder(folder, where):
     files, empty = [], []
     for split, tops in roots.items():
         for class_folder in (entry for top in tops for entry in _subfolders(top)):
-            found = sorted(_image_files(class_folder))
+            found = sorted(image_files(class_folder))
             files.extend((path, class_folder.name, split) for path in found)
             if not found:
                 empty.append((str(class_folder), "this class folder holds no images"))
@@ -30,6 +30,15 @@ def list_folder(folder, where):
         skipped=tuple(empty),
         count=len(files),
     )
+
+
+def list_one_class(folder, label, where):
+    """Listing of all images below a folder, which are of one class whatever folders there are in it."""
+    files = [(path, label, None) for path in sorted(image_files(folder))]
+    if not files:
+        mend = "Pass a folder with JPEG, PNG, GIF, BMP or WebP images in it."
+        raise ValueError(complaint(where, "no images were found", f"the folder {str(folder)!r}", mend))
+    return Listing(chunks=file_chunks(files), count=len(files))
 
 
 def _split_folders(folder):
@@ -49,7 +58,7 @@ def _subfolders(folder):
     ]
 
 
-def _image_files(folder):
+def image_files(folder):
     """Paths of all images below a class folder. Links to folders are not followed, so loops cannot happen."""
     for top, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name.casefold() not in _SYSTEM_FOLDERS]

@@ -1,0 +1,79 @@
+"""The head of a classifier exchanged for the votes of its nearest examples."""
+
+import keras
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+import layers
+from recipes.bases.flattening import flat_copy
+from recipes.bases.heads import PROBABILITIES, without_classifier
+from recipes.checks import complaint
+from recipes.data.batches import predict_split
+
+UNKNOWN = "unknown"
+
+
+def neighbour_head(model):
+    """The KNNClassifier at the end of a model, or None."""
+    last = model.layers[-1]
+    return last if isinstance(last, layers.KNNClassifier) else None
+
+
+def check_neighbours(classifier, where):
+    """The head of a Result, which must vote by neighbours."""
+    head = neighbour_head(classifier.model)
+    if head is None:
+        mend = 'Make it one: recipes.fit_knn(result), or recipes.finetune(..., head="knn").'
+        received = f"{classifier.model.name}, which ends in {type(classifier.model.layers[-1]).__name__}"
+        raise ValueError(complaint(where, "the classifier must vote by its nearest examples", received, mend))
+    return head
+
+
+def extractor(model, where):
+    """A model from images to the features that the head of a classifier takes, `(batch, features)`."""
+    head = neighbour_head(model)
+    features = head.input if head is not None else without_classifier(model)
+    if features is model.output or len(features.shape) != 2:
+        mend = "Pass what recipes.finetune returned, or a functional model that ends in a softmax Dense."
+        received = f"{model.name}, which ends in {type(model.layers[-1]).__name__}"
+        raise ValueError(complaint(where, "the classifier must end in a head on features", received, mend))
+    return keras.Model(model.input, features, name=model.name)
+
+
+def features_of(model, split, batch_size):
+    """float32 `(images, features)` of a Split, by what `extractor` gave."""
+    return predict_split(model, split, batch_size)
+
+
+def with_neighbours(model, head, where):
+    """A copy of a classifier whose head is this KNNClassifier."""
+    features = flat_copy(extractor(model, where), where)
+    return keras.Model(features.input, head(features.output), name=model.name)
+
+
+def make_head(features, labels, *, k, weighting, metric, threshold=None):
+    """A KNNClassifier that holds these examples."""
+    head = layers.KNNClassifier(k, weighting=weighting, metric=metric, threshold=threshold, name=PROBABILITIES)
+    head.fit(features, labels)
+    return head
+
+
+def with_examples(head, features, labels):
+    """A copy of a KNNClassifier that holds these examples beside its own."""
+    stored, known = head.store.held()
+    copy = layers.KNNClassifier.from_config(head.get_config())
+    copy.fit(np.concatenate([stored, features]), np.concatenate([known, labels]))
+    return copy
+
+
+def nearest_distances(stored, asked, metric, *, leaves_own=False):
+    """Distance of each row to the nearest stored one, as KNNClassifier measures it: `(rows,)`.
+
+    Args:
+        stored: `(examples, features)`.
+        asked: `(rows, features)`.
+        metric: `"euclidean"`, or `"cosine"`: 1 − cosine.
+        leaves_own: whether `asked` are the stored ones, and the nearest other counts.
+    """
+    search = NearestNeighbors(n_neighbors=1 + leaves_own, metric=metric, algorithm="brute").fit(stored)
+    return np.maximum(search.kneighbors(asked)[0][:, -1], 0.0)

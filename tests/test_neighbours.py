@@ -1,0 +1,174 @@
+"""Classifiers that vote by their nearest examples: against scikit-learn, with new classes, and with strangers."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+
+import layers
+import recipes
+from recipes.data.loading import pick
+
+
+def without(data, label):
+    """The Data without one class, the last, and the images of that class."""
+    splits = {}
+    for name in ("train", "valid", "test"):
+        split = getattr(data, name)
+        splits[name] = pick(split, np.flatnonzero(split.labels != label))
+    whole = np.concatenate([getattr(data, name).images() for name in splits])
+    labels = np.concatenate([getattr(data, name).labels for name in splits])
+    names = tuple(name for index, name in enumerate(data.class_names) if index != label)
+    fewer = dataclasses.replace(data, class_names=names, fingerprint="nine", **splits)
+    return fewer, whole[labels == label]
+
+
+def reader():
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Rescaling(1 / 255)(image)
+    for filters in (16, 32):
+        x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+    x = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
+    return keras.Model(image, keras.layers.Dense(64, activation="relu")(x), name="reader")
+
+
+OPTIONS = {"weights": None, "epochs": 10, "learning_rate": 0.003, "verbose": False}
+
+
+@pytest.fixture(scope="module")
+def nine():
+    """Digits without the 9, a classifier of them, and the nines."""
+    data, nines = without(recipes.load_data("digits"), 9)
+    return data, recipes.finetune(reader(), data, **OPTIONS), nines
+
+
+@pytest.fixture(scope="module")
+def voting(nine):
+    return recipes.fit_knn(nine[1], unknown=0.02)
+
+
+def features(result, images):
+    last = result.model.layers[-1]
+    return keras.Model(result.model.input, last.input).predict(images.astype("float32"), verbose=0)
+
+
+@pytest.mark.parametrize(("metric", "weighting", "k"), [("cosine", "distance", 5), ("euclidean", "uniform", 3)])
+def test_it_votes_as_scikit_learn_does(metric, weighting, k, nine):
+    data, result, _ = nine
+    voting = recipes.fit_knn(result, k=k, weighting=weighting, metric=metric)
+    peer = KNeighborsClassifier(k, weights=weighting, metric=metric, algorithm="brute")
+    peer.fit(features(result, data.train.images()), data.train.labels)
+    expected = peer.predict_proba(features(result, data.test.images()))
+    np.testing.assert_allclose(
+        voting.model.predict(data.test.images().astype("float32"), verbose=0), expected, atol=2e-3
+    )
+    assert voting.report.scores["accuracy"] == np.mean(expected.argmax(1) == data.test.labels)
+    assert isinstance(result.model.layers[-1], keras.layers.Dense)  # what came is as it was
+
+
+def test_finetune_takes_the_head_and_brings_a_finished_run_back(nine, tmp_path):
+    (data, _, _), network = nine, reader()
+    options = {**OPTIONS, "head": "knn", "out": tmp_path / "run"}
+    voting = recipes.finetune(network, data, **options)
+    again = recipes.finetune(network, data, **options)
+    images = data.test.images(0, 9).astype("float32")
+    np.testing.assert_array_equal(again.model.predict(images, verbose=0), voting.model.predict(images, verbose=0))
+    softmax = recipes.finetune(network, data, **OPTIONS)
+    expected = recipes.fit_knn(softmax).model.predict(images, verbose=0)
+    np.testing.assert_allclose(voting.model.predict(images, verbose=0), expected, atol=1e-5)
+
+
+def test_a_new_class_comes_without_training_and_the_old_ones_lose_little(nine, tmp_path):
+    data, result, nines = nine
+    before = recipes.fit_knn(result)
+    folder = tmp_path / "nines" / "scans"
+    folder.mkdir(parents=True)
+    for number, image in enumerate(nines):
+        keras.utils.save_img(folder / f"{number}.png", image, scale=False)
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.warns(UserWarning, match="1 left out"):
+        after = before.add_class("9", [str(path) for path in sorted(folder.iterdir())])
+    assert after.class_names == (*data.class_names, "9") and before.class_names == data.class_names
+    assert after.report.per_class["9"]["images"] == pytest.approx(0.2 * len(nines), rel=0.4)
+    assert after.report.per_class["9"]["recall"] > 0.8
+    old = [row for row in after.report.rows if row["true"] != "9"]
+    assert len(old) == len(data.test)
+    assert np.mean([row["true"] == row["predicted"] for row in old]) > before.report.scores["accuracy"] - 0.01
+    for one, other in zip(after.model.layers[:-1], before.model.layers[:-1], strict=True):
+        assert all(np.array_equal(*pair) for pair in zip(one.get_weights(), other.get_weights(), strict=True))
+    after.save(tmp_path / "saved")
+    again = recipes.load(tmp_path / "saved")
+    assert again.predict(nines[0].astype("uint8")).label == after.predict(nines[0].astype("uint8")).label == "9"
+    more = recipes.add_class(again, nines[:5], name="9", data=data, held_out=0.0)
+    assert more.class_names == after.class_names
+    assert more.model.layers[-1].store.examples == after.model.layers[-1].store.examples + 5
+
+
+def test_the_unknown_is_told_by_its_distance(voting, nine):
+    data, result, nines = nine
+    found = recipes.detect_unknown(voting, nines)
+    search = NearestNeighbors(n_neighbors=1, metric="cosine").fit(features(result, data.train.images()))
+    near, far = (search.kneighbors(features(result, part))[0][:, 0] for part in (data.test.images(), nines))
+    expected = roc_auc_score(np.repeat([0, 1], (len(near), len(far))), np.concatenate([near, far]))
+    assert found.auroc == pytest.approx(expected, abs=1e-4)
+    assert found.auroc > 0.8
+    assert (found.known, found.unknown) == (len(near), len(far))
+    assert found.rejected_known < 0.1 < found.rejected_unknown
+    told = voting.model.predict(nines.astype("float32"), verbose=0).argmax(1) == len(data.class_names)
+    assert np.mean(told) == pytest.approx(found.rejected_unknown, abs=0.01)
+
+
+def test_an_unknown_class_stays_last_when_others_come(voting, nine):
+    _, _, nines = nine
+    after = voting.add_class("nine", nines)
+    assert after.class_names[-2:] == ("nine", "unknown")
+    assert after.model.output_shape[-1] == len(after.class_names)
+    assert after.report.per_class["nine"]["recall"] > 0.8
+
+
+def test_it_is_served_as_it_was_measured(voting, nine, tmp_path):
+    version = recipes.export(voting, tmp_path / "served")
+    assert "unknown" in (version / "labels.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "error", "said"),
+    [
+        ("fit_knn", {"k": 0}, ValueError, "k must be"),
+        ("fit_knn", {"k": 10**6}, ValueError, "k must be at most the number of stored examples"),
+        ("fit_knn", {"metric": "manhattan"}, ValueError, "metric"),
+        ("fit_knn", {"unknown": 0.7}, ValueError, "unknown must be"),
+        ("fit_knn", {"data": "nowhere/"}, FileNotFoundError, "nowhere"),
+        ("add_class", {"images": "nowhere/", "name": "rat"}, (FileNotFoundError, TypeError, ValueError), "nowhere"),
+        ("add_class", {"images": ["nowhere.png"], "name": "rat"}, FileNotFoundError, "must name a file"),
+        ("add_class", {"images": np.ones((3, 8, 8, 1)) * 200, "name": ""}, ValueError, "name of a class"),
+        ("add_class", {"images": np.ones((3, 8, 8, 1)) * 200, "name": "unknown"}, ValueError, "name of a class"),
+        ("add_class", {"images": np.ones((3, 8, 8, 1)) * 200, "name": "x", "held_out": 2}, ValueError, "held_out"),
+        ("add_class", {"images": {}, "name": "rat"}, TypeError, "no known kind"),
+        ("detect_unknown", {"images": []}, TypeError, "no known kind"),
+    ],
+)
+def test_bad_words(verb, options, error, said, voting, nine):
+    with pytest.raises(error, match=said):
+        getattr(recipes, verb)(voting if verb != "fit_knn" else nine[1], **options)
+
+
+def test_who_does_not_vote_is_told_how_to(nine):
+    with pytest.raises(ValueError, match="fit_knn"):
+        recipes.add_class(nine[1], nine[2], name="9")
+    with pytest.raises(ValueError, match="end in a head on features"):
+        image = keras.Input((8, 8, 1))
+        pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(10, 3)(image))
+        recipes.fit_knn(keras.Model(image, pooled), "digits")
+
+
+def test_a_bare_model_votes_by_the_classes_of_its_data():
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.Dense(10, activation="softmax")(x))
+    voting = recipes.fit_knn(model, "digits", metric="euclidean")  # on the pixels themselves
+    assert voting.report.scores["accuracy"] > 0.95
+    assert isinstance(voting.model.layers[-1], layers.KNNClassifier)
