@@ -6,13 +6,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from recipes.bases import build_network, default_image_size
-from recipes.checks import complaint, image_size_pair
-from recipes.data.loading import check_options, load_sized
+from recipes.bases import build_network
+from recipes.checks import complaint
 from recipes.evaluation import measure, unmeasured
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
 from recipes.training.journal import Journal
+from recipes.training.opening import open_data
 from recipes.training.pausing import complete, is_pausing
 from recipes.training.preparing import BATCH, check_data, prepare
 from recipes.training.progress import Clock, collector_spared, say
@@ -24,7 +24,6 @@ from recipes.training.stages import (
     images_together,
     train_stages,
 )
-from recipes.values import Data
 
 
 def finetune(
@@ -204,28 +203,6 @@ def finetune(
         if folder is not None:
             finish_run(folder, result)
         return result
-
-
-def open_data(data, base, weights, image_size, where):
-    """The Data, at the size that the caller asks for or the base wants."""
-    wanted = image_size_pair(where, image_size) if image_size is not None else None
-    if isinstance(data, Data):
-        if wanted not in (None, data.image_size):
-            received = f"Data of {data.image_size} and image_size={image_size}"
-            mend = "Leave image_size out, or pass it to recipes.load_data."
-            raise ValueError(complaint(where, "image_size must be that of the Data", received, mend))
-        return data
-    source, options = check_options(data, where)
-    own = options.pop("image_size", None)
-    if own is not None and wanted is not None:
-        received, mend = f"image_size={image_size} and {own} in data", "Pass it once."
-        raise ValueError(complaint(where, "image_size must be given once", received, mend))
-    wanted = wanted or (image_size_pair(where, own) if own is not None else None)
-
-    def choose_size(natural_size):
-        return wanted or default_image_size(base, weights, natural_size)
-
-    return load_sized(source, choose_size, where, **options)
 
 
 def _measured(model, data, batch_size, parts):

@@ -30,7 +30,8 @@ ROOM_MAY_IMPORT = {
     "prediction": {"checks", "values", "data", "saving"},
     "evaluation": {"checks", "values", "data", "saving", "prediction", "reporting"},
     "serving": {"checks", "files", "locks", "values", "data", "bases", "saving", "layers"},
-    "finetuning": {"checks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"},
+    "probing": {"checks", "files", "values", "data", "bases", "training", "acceleration"},
+    "finetuning": {"checks", "values", "data", "bases", "training", "probing", "saving", "evaluation", "reporting"},
     "searching": {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
         "finetuning",
@@ -55,6 +56,7 @@ INSIDE_FUNCTIONS = {
     ("values", "reporting"),
     ("redesigning", "reporting"),
     ("compression", "reporting"),
+    ("probing", "reporting"),
 }
 
 # The one file of the layers that may ask a backend for what Keras has no word for, where that backend runs.
