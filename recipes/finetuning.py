@@ -9,6 +9,7 @@ import tensorflow as tf
 from recipes.bases import build_network
 from recipes.checks import complaint
 from recipes.evaluation import measure, unmeasured
+from recipes.probing.fitting import fit_head
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
 from recipes.training.journal import Journal
@@ -33,6 +34,8 @@ def finetune(
     weights: str | None = "pretrained",
     image_size: int | tuple[int, int] | None = None,
     head: str | tuple[int, ...] = "linear",
+    head_start: str = "random",
+    features: str | None = None,
     plan: str | list[dict[str, Any]] | Any = "default",
     epochs: int | tuple[int, ...] | None = None,
     learning_rate: float | None = None,
@@ -80,7 +83,12 @@ def finetune(
         image_size: pixels, one number or `(height, width)`. Default: what the base was trained on; for a base without
             weights the images' own size, within what the base takes.
         head: `"linear"`, or the widths of hidden layers before the last: `(256,)`.
-        plan: `"default"`, `"head"`, `"all"`, or a list of `recipes.Stage`.
+        head_start: `"random"`, or `"fitted"`: a linear head starts as the logistic regression on the features of the
+            base, which takes seconds, and whose strength of regularisation is chosen in folds of the training images.
+        features: name of the block of the base at whose end the head stands, such as `"block_6"`: what comes after it
+            is left out. `recipes.probe` names the blocks, and says what each is worth. None: the last one.
+        plan: `"default"`, `"head"`, `"all"`, `"auto"`, or a list of `recipes.Stage`. `"auto"` chooses plan and features
+            by what it measures on the training images, and says why; see `report.settings["chosen"]`.
         epochs: most epochs of each stage, or one number per stage. Default: 10 and 10, or 30 for `"all"`.
         learning_rate: rate of the head after warm-up. Default: that of a given Keras optimizer, else 1e-3.
         layer_ratios: rates of head, top blocks and intermediate blocks, as multiples of `learning_rate`.
@@ -169,6 +177,7 @@ def finetune(
                 class_count=len(data.class_names),
                 head=head,
                 dropout=dropout,
+                features=features,
                 seed=seed,
                 where=where,
             )
@@ -182,6 +191,8 @@ def finetune(
                 say(verbose, f"The run in {folder} goes on: {describe_place(journal, stages)}.")
             parts = frozen_parts(network, data, stages, training, journal.decided)
             if not has_begun:
+                if head_start == "fitted":
+                    fit_head(network, data, seed=seed, accelerate=accelerate, is_kept=cache is not False)
                 journal.save(journal.standing)  # what was decided, before anything changes the ground for it
             train_stages(network, data, stages, training, parts, journal, {"decoding": clock.laps["data"]})
             if is_pausing():

@@ -93,6 +93,36 @@ def neighbour_answers(rows, labels, parts, neighbours):
     return Answers(held, predicted, (predicted != labels[held]).astype(float))
 
 
+def fitted_linear(rows, labels, seed=0):
+    """`(kernel, bias)` of logistic regression on features as they are: `softmax(rows @ kernel + bias)`.
+
+    The strength is that of the least loss over five folds, or over as many as the smallest class has images; where that
+    is one, it is the second strongest.
+    """
+    kind = "logistic"
+    folds = min(_INNER, np.bincount(labels)[np.unique(labels)].min())
+    everything = np.arange(len(labels))
+    best = 1
+    with _one_thread_each(folds) as spread:
+        if folds > 1:
+            parts = stratified(labels, folds, seed)
+            tried = _path(rows, labels, parts, STRENGTHS[kind], kind, seed, spread, is_ended=True)
+            best = _best([np.concatenate(path, axis=1) for path in tried])
+        mean, deviation = _scale(rows, everything)
+        near = ((rows - mean) / deviation / np.sqrt(rows.shape[1])).astype(np.float32)
+        model = _make(kind, seed)
+        for strength in STRENGTHS[kind][: best + 1]:
+            model.set_params(C=strength).fit(near, labels)
+    coefficients, offsets = model.coef_, model.intercept_
+    if len(coefficients) == 1:  # of two classes: what the second is above the first
+        coefficients, offsets = (
+            np.concatenate([-coefficients, coefficients]) / 2,
+            np.concatenate([-offsets, offsets]) / 2,
+        )
+    kernel = coefficients.T / (deviation * np.sqrt(rows.shape[1]))[:, None]
+    return kernel, offsets - mean @ kernel
+
+
 def _best(outcomes):
     """The place of the outcome with the least mean loss, the more regularised of equals."""
     return int(np.argmin([outcome[1].mean() for outcome in outcomes]))
@@ -131,10 +161,16 @@ def _fit(rows, labels, part, model, strength):
     )
 
 
-def _scaled(rows, fitted, held):
-    """The rows to fit to, which get mean 0 and deviation 1, and those to measure on, brought to scale by the same."""
+def _scale(rows, fitted):
+    """(mean, deviation) of each feature over the rows at `fitted`."""
     mean, deviation = rows[fitted].mean(0, dtype=np.float64), rows[fitted].std(0, dtype=np.float64)
     deviation[deviation < 1e-6 * (1 + np.abs(mean))] = 1  # a feature that says nothing
+    return mean, deviation
+
+
+def _scaled(rows, fitted, held):
+    """The rows to fit to, which get mean 0 and deviation 1, and those to measure on, brought to scale by the same."""
+    mean, deviation = _scale(rows, fitted)
     return tuple(((rows[picks] - mean) / deviation).astype(np.float32) for picks in (fitted, held))
 
 

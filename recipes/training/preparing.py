@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 
 from recipes.bases import check_base, check_head
-from recipes.checks import check_choice, check_number, check_whole, complaint
+from recipes.checks import check_choice, check_number, check_text, check_whole, complaint
 from recipes.training.augmentation import make_augmentation
 from recipes.training.devices import PRECISIONS
 from recipes.training.frozen_prefix import Caching
@@ -48,6 +48,12 @@ def prepare(arguments, where="finetune"):
     _check_caching(arguments, where)
     check_base(arguments["base"], arguments["weights"], arguments["image_size"], where)
     check_head(where, arguments["head"], arguments["dropout"])
+    check_choice(where, "head_start", arguments["head_start"], ("random", "fitted"))
+    if arguments["head_start"] == "fitted" and arguments["head"] != "linear":
+        mend = 'Pass head="linear", or head_start="random".'
+        raise ValueError(complaint(where, 'head_start="fitted" is for a linear head', repr(arguments["head"]), mend))
+    if arguments["features"] is not None:
+        check_text(where, "features", arguments["features"])
     augment = make_augmentation(arguments["augmentation"], arguments["seed"], where)
     is_parted = arguments["batch_size"] == "auto"
     training = Training(
