@@ -1,6 +1,7 @@
 """Fine-tuning a network on images: the main recipe."""
 
 import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -10,6 +11,7 @@ from recipes.bases import build_network
 from recipes.checks import complaint
 from recipes.evaluation import measure, unmeasured
 from recipes.probing.fitting import fit_head
+from recipes.probing.planning import CHOSEN, choose_plan, noted_choice
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
 from recipes.training.journal import Journal
@@ -87,8 +89,11 @@ def finetune(
             base, which takes seconds, and whose strength of regularisation is chosen in folds of the training images.
         features: name of the block of the base at whose end the head stands, such as `"block_6"`: what comes after it
             is left out. `recipes.probe` names the blocks, and says what each is worth. None: the last one.
-        plan: `"default"`, `"head"`, `"all"`, `"auto"`, or a list of `recipes.Stage`. `"auto"` chooses plan and features
-            by what it measures on the training images, and says why; see `report.settings["chosen"]`.
+        plan: `"default"`, `"head"`, `"all"`, `"auto"`, or a list of `recipes.Stage`. `"auto"` measures, on the training
+            images alone, how well features of each block tell the classes apart, and what training the last block
+            gains. Then it chooses plan, `features` and `head_start`, and says why, in a line and in
+            `report.settings["chosen"]`; passing what it names does the same. Few images take the head alone, many more
+            blocks, and images unlike those of the base an earlier block, or all blocks.
         epochs: most epochs of each stage, or one number per stage. Default: 10 and 10, or 30 for `"all"`.
         learning_rate: rate of the head after warm-up. Default: that of a given Keras optimizer, else 1e-3.
         layer_ratios: rates of head, top blocks and intermediate blocks, as multiples of `learning_rate`.
@@ -149,7 +154,8 @@ def finetune(
 
     Source:
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
-        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay).
+        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay); Kumar et al. 2022,
+        "Fine-tuning can distort pretrained features and underperform out-of-distribution" (a fitted head first).
     """
     setup, where = prepare(locals()), "finetune"
     settings, training, stages_of = setup.settings, setup.training, setup.stages_of
@@ -169,21 +175,30 @@ def finetune(
                 mend = "Pass a number, the images that all devices take together."
                 received = f"a {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
                 raise ValueError(complaint(where, 'batch_size="auto" is for a device by itself', received, mend))
-            network = build_network(
+            build = functools.partial(
+                build_network,
                 base,
                 weights=weights,
                 image_size=data.image_size,
                 channels=data.channels,
                 class_count=len(data.class_names),
-                head=head,
                 dropout=dropout,
-                features=features,
                 seed=seed,
                 where=where,
             )
+            network = build(head=head, features=features)
             clock.lap("building")
-            stages = stages_of(pretrained=network.pretrained)
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
+            stages, chosen = stages_of(pretrained=network.pretrained), None
+            if plan == "auto":
+                linear = network if head == "linear" else build(head="linear", features=features)
+                chosen = noted_choice(checkpoints) or choose_plan(linear, data, training, stages[0].learning_rate)
+                say(verbose, chosen.line)
+                if chosen.features is not None:
+                    network = build(head=head, features=chosen.features)
+                stages = stages_of(pretrained=network.pretrained, plan=chosen.plan)
+                head_start = chosen.head_start if head == "linear" else "random"
+                clock.lap("choosing")
             variables = changing_variables(network, stages, training)
             journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds)
             has_begun = journal.restore()
@@ -193,6 +208,8 @@ def finetune(
             if not has_begun:
                 if head_start == "fitted":
                     fit_head(network, data, seed=seed, accelerate=accelerate, is_kept=cache is not False)
+                if chosen is not None:
+                    journal.decided[CHOSEN] = dataclasses.asdict(chosen)
                 journal.save(journal.standing)  # what was decided, before anything changes the ground for it
             train_stages(network, data, stages, training, parts, journal, {"decoding": clock.laps["data"]})
             if is_pausing():
@@ -206,7 +223,7 @@ def finetune(
         clock.lap("measuring")
         extras = {
             "curves": journal.curves,
-            "settings": settings,
+            "settings": settings if chosen is None else settings | {CHOSEN: dataclasses.asdict(chosen)},
             "seconds": clock.laps,
             "is_repeatable": is_deterministic() and not accelerate,
         }

@@ -26,7 +26,7 @@ class Setup:
     Args:
         settings: JSON-able dictionary of all that decides the outcome, but for the fingerprint of the data.
         training: how all stages train.
-        stages_of: function of the keyword `pretrained` to the stages of the plan.
+        stages_of: function of the keyword `pretrained`, and of `plan` where that is chosen later, to the stages.
     """
 
     settings: dict
@@ -78,7 +78,7 @@ def prepare(arguments, where="finetune"):
         _check_given_plan(arguments, where)
     stages_of = functools.partial(
         make_plan,
-        arguments["plan"],
+        plan=arguments["plan"],
         epochs=arguments["epochs"],
         learning_rate=base_rate(arguments["optimizer"], arguments["learning_rate"]),
         layer_ratios=arguments["layer_ratios"],
