@@ -16,6 +16,7 @@ from recipes.checks import nearest
 
 COMMANDS = {
     "finetune": "recipes.finetuning",
+    "probe": "recipes.probing.probing",
     "search": "recipes.searching.searching",
     "evaluate": "recipes.evaluation",
     "predict": "recipes.prediction",

@@ -1,19 +1,22 @@
 """Fine-tuning a network on images: the main recipe."""
 
 import dataclasses
+import functools
 import os
 from typing import Any
 
 import tensorflow as tf
 
-from recipes.bases import build_network, default_image_size
-from recipes.checks import complaint, image_size_pair
-from recipes.data.loading import check_options, load_sized
+from recipes.bases import HEADS, build_network
+from recipes.checks import complaint
 from recipes.evaluation import measure, unmeasured
 from recipes.neighbours.fitting import fit_knn
+from recipes.probing.fitting import fit_head
+from recipes.probing.planning import CHOSEN, choose_plan, noted_choice
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
 from recipes.training.journal import Journal
+from recipes.training.opening import open_data
 from recipes.training.pausing import complete, is_pausing
 from recipes.training.preparing import BATCH, check_data, prepare
 from recipes.training.progress import Clock, collector_spared, say
@@ -25,7 +28,6 @@ from recipes.training.stages import (
     images_together,
     train_stages,
 )
-from recipes.values import Data
 
 
 def finetune(
@@ -35,6 +37,8 @@ def finetune(
     weights: str | None = "pretrained",
     image_size: int | tuple[int, int] | None = None,
     head: str | tuple[int, ...] = "linear",
+    head_start: str = "random",
+    features: str | None = None,
     plan: str | list[dict[str, Any]] | Any = "default",
     epochs: int | tuple[int, ...] | None = None,
     learning_rate: float | None = None,
@@ -84,7 +88,15 @@ def finetune(
         head: `"linear"`, or the widths of hidden layers before the last: `(256,)`; or `"knn"`, which trains as
             `"linear"` and then lets the nearest training images vote, as `recipes.fit_knn` does, so that
             `result.add_class` can give it new classes without training.
-        plan: `"default"`, `"head"`, `"all"`, or a list of `recipes.Stage`.
+        head_start: `"random"`, or `"fitted"`: a linear head starts as the logistic regression on the features of the
+            base, which takes seconds, and whose strength of regularisation is chosen in folds of the training images.
+        features: name of the block of the base at whose end the head stands, such as `"block_6"`: what comes after it
+            is left out. `recipes.probe` names the blocks, and says what each is worth. None: the last one.
+        plan: `"default"`, `"head"`, `"all"`, `"auto"`, or a list of `recipes.Stage`. `"auto"` measures, on the training
+            images alone, how well features of each block tell the classes apart, and what training the last block
+            gains. Then it chooses plan, `features` and `head_start`, and says why, in a line and in
+            `report.settings["chosen"]`; passing what it names does the same. Few images take the head alone, many more
+            blocks, and images unlike those of the base an earlier block, or all blocks.
         epochs: most epochs of each stage, or one number per stage. Default: 10 and 10, or 30 for `"all"`.
         learning_rate: rate of the head after warm-up. Default: that of a given Keras optimizer, else 1e-3.
         layer_ratios: rates of head, top blocks and intermediate blocks, as multiples of `learning_rate`.
@@ -145,7 +157,8 @@ def finetune(
 
     Source:
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
-        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay).
+        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay); Kumar et al. 2022,
+        "Fine-tuning can distort pretrained features and underperform out-of-distribution" (a fitted head first).
     """
     setup, where = prepare(locals()), "finetune"
     settings, training, stages_of = setup.settings, setup.training, setup.stages_of
@@ -165,20 +178,30 @@ def finetune(
                 mend = "Pass a number, the images that all devices take together."
                 received = f"a {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
                 raise ValueError(complaint(where, 'batch_size="auto" is for a device by itself', received, mend))
-            network = build_network(
+            build = functools.partial(
+                build_network,
                 base,
                 weights=weights,
                 image_size=data.image_size,
                 channels=data.channels,
                 class_count=len(data.class_names),
-                head=head,
                 dropout=dropout,
                 seed=seed,
                 where=where,
             )
+            network = build(head=head, features=features)
             clock.lap("building")
-            stages = stages_of(pretrained=network.pretrained)
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
+            stages, chosen = stages_of(pretrained=network.pretrained), None
+            if plan == "auto":
+                linear = network if head in HEADS else build(head="linear", features=features)
+                chosen = noted_choice(checkpoints) or choose_plan(linear, data, training, stages[0].learning_rate)
+                say(verbose, chosen.line)
+                if chosen.features is not None:
+                    network = build(head=head, features=chosen.features)
+                stages = stages_of(pretrained=network.pretrained, plan=chosen.plan)
+                head_start = chosen.head_start if head in HEADS else "random"
+                clock.lap("choosing")
             variables = changing_variables(network, stages, training)
             journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds)
             has_begun = journal.restore()
@@ -186,6 +209,10 @@ def finetune(
                 say(verbose, f"The run in {folder} goes on: {describe_place(journal, stages)}.")
             parts = frozen_parts(network, data, stages, training, journal.decided)
             if not has_begun:
+                if head_start == "fitted":
+                    fit_head(network, data, seed=seed, accelerate=accelerate, is_kept=cache is not False)
+                if chosen is not None:
+                    journal.decided[CHOSEN] = dataclasses.asdict(chosen)
                 journal.save(journal.standing)  # what was decided, before anything changes the ground for it
             train_stages(network, data, stages, training, parts, journal, {"decoding": clock.laps["data"]})
             if is_pausing():
@@ -201,7 +228,7 @@ def finetune(
         clock.lap("measuring")
         extras = {
             "curves": journal.curves,
-            "settings": settings,
+            "settings": settings if chosen is None else settings | {CHOSEN: dataclasses.asdict(chosen)},
             "seconds": clock.laps,
             "is_repeatable": is_deterministic() and not accelerate,
         }
@@ -209,28 +236,6 @@ def finetune(
         if folder is not None:
             finish_run(folder, result)
         return result
-
-
-def open_data(data, base, weights, image_size, where):
-    """The Data, at the size that the caller asks for or the base wants."""
-    wanted = image_size_pair(where, image_size) if image_size is not None else None
-    if isinstance(data, Data):
-        if wanted not in (None, data.image_size):
-            received = f"Data of {data.image_size} and image_size={image_size}"
-            mend = "Leave image_size out, or pass it to recipes.load_data."
-            raise ValueError(complaint(where, "image_size must be that of the Data", received, mend))
-        return data
-    source, options = check_options(data, where)
-    own = options.pop("image_size", None)
-    if own is not None and wanted is not None:
-        received, mend = f"image_size={image_size} and {own} in data", "Pass it once."
-        raise ValueError(complaint(where, "image_size must be given once", received, mend))
-    wanted = wanted or (image_size_pair(where, own) if own is not None else None)
-
-    def choose_size(natural_size):
-        return wanted or default_image_size(base, weights, natural_size)
-
-    return load_sized(source, choose_size, where, **options)
 
 
 def _measured(model, data, batch_size, parts):

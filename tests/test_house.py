@@ -33,8 +33,9 @@ ROOM_MAY_IMPORT = {
     "neighbours": {"checks", "values", "data", "bases", "saving", "evaluation", "layers"},
     "finetuning": {
         *("checks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
-        "neighbours",
+        *("neighbours", "probing"),
     },
+    "probing": {"checks", "files", "values", "data", "bases", "training", "acceleration"},
     "searching": {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
         "finetuning",
@@ -59,6 +60,7 @@ INSIDE_FUNCTIONS = {
     ("values", "reporting"),
     ("redesigning", "reporting"),
     ("compression", "reporting"),
+    ("probing", "reporting"),
 }
 
 # The one file of the layers that may ask a backend for what Keras has no word for, where that backend runs.

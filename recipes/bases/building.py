@@ -7,13 +7,14 @@ import keras
 
 from recipes.bases.blocks import NORMALIZATIONS, Block, graph_blocks, named_blocks
 from recipes.bases.channels import check_channels, transfer, widen_preprocessing
+from recipes.bases.cutting import block_outputs
 from recipes.bases.flattening import Flattening
 from recipes.bases.heads import add_head, check_head, head_names, without_classifier
 from recipes.bases.naming import named_layers
 from recipes.bases.preprocessing import preprocessing_model
 from recipes.bases.seeding import globals_kept, seed_config
 from recipes.bases.sources import check_size, find_source, source_model
-from recipes.checks import check_whole, image_size_pair
+from recipes.checks import check_choice, check_whole, complaint, image_size_pair
 
 # Deviation of ImageNet's pixels in steps of 0–255.
 PIXEL_DEVIATION = 58
@@ -49,6 +50,7 @@ def build_network(
     class_count,
     head="linear",
     dropout=0.0,
+    features=None,
     seed=0,
     where="finetune",
 ):
@@ -57,8 +59,8 @@ def build_network(
     1. Build the base, with its weights, or take the user's model.
     2. Unfold a copy of it behind the preprocessing it expects: one flat graph of public Keras layers.
     3. Copy the weights; widen the first convolution where images have more than three channels.
-    4. Put the head on top: average over all pixels → Dense per hidden width → dropout → softmax.
-    5. Find the blocks.
+    4. Find the blocks; leave out those after `features`.
+    5. Put the head on top: average over all pixels → Dense per hidden width → dropout → softmax.
 
     Everything random comes from `seed`. Weights are read from disk or, the first time, fetched from Keras' server.
 
@@ -74,6 +76,7 @@ def build_network(
         class_count: 2 or more.
         head: `"linear"`, or a tuple of widths of hidden layers.
         dropout: fraction of the features dropped before the last layer, 0–1.
+        features: name of the block at whose end the head stands; None for the last one.
         seed: of all initial weights and of dropout.
         where: the verb named in errors.
 
@@ -99,14 +102,17 @@ def build_network(
         tensor, taken = _preprocessed(source, image, base_channels)
         plain = source.row is not None and not pretrained and _is_plain(original)
         unfolding = Flattening(where, _editing(seed, plain), taken)
-        features = unfolding.unfold(original, tensor)
+        outputs = unfolding.unfold(original, tensor)
         _copy_weights(where, unfolding.copies.values(), pretrained)
-        if len(features.shape) == 2:
-            features = without_classifier(keras.Model(image, features))
-        probabilities = add_head(features, class_count, head, dropout, seed)
+        if len(outputs.shape) == 2:
+            outputs = without_classifier(keras.Model(image, outputs))
+        blocks = _blocks(source, keras.Model(image, outputs), taken)
+        if features is not None:
+            blocks, outputs = _up_to(features, blocks, keras.Model(image, outputs), taken, where)
+        probabilities = add_head(outputs, class_count, head, dropout, seed)
     model = keras.Model(image, probabilities, name=source.name)
-    names = head_names(head, dropout, pooled=len(features.shape) == 4)
-    return Network(model, _blocks(source, keras.Model(image, features), taken), names, pretrained, source.name)
+    names = head_names(head, dropout, pooled=len(outputs.shape) == 4)
+    return Network(model, blocks, names, pretrained, source.name)
 
 
 def _preprocessed(source, image, base_channels):
@@ -125,6 +131,26 @@ def _copy_weights(where, copies, pretrained):
     for old, new in copies:
         if isinstance(new, keras.layers.Layer) and new.weights and (pretrained or isinstance(new, IMAGE_LEVEL)):
             transfer(where, old, new)
+
+
+def _up_to(name, blocks, base, taken, where):
+    """(the blocks up to the one called `name`, what comes out of it)."""
+    names = [block.name for block in blocks]
+    check_choice(where, "features", name, names)
+    place = names.index(name)
+    if place == len(blocks) - 1:
+        return blocks, base.output
+    outputs = block_outputs(base, blocks)[place]
+    if len(outputs.shape) not in (2, 4):
+        rule = "features must name a block that gives a map or a vector"
+        received = f"{name!r}, which gives the shape {outputs.shape[1:]}"
+        raise ValueError(complaint(where, rule, received, "Name another, or leave features out."))
+    left = {layer.name: None for layer in keras.Model(base.input, outputs).layers if layer.name not in taken}
+    parts = []
+    for block in blocks[:place]:
+        parts.append(Block(block.name, tuple(layer for layer in block.layers if layer in left)))
+        left = {layer: None for layer in left if layer not in block.layers}
+    return (*parts, Block(name, tuple(left))), outputs
 
 
 def _blocks(source, base, taken):

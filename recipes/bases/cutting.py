@@ -36,6 +36,36 @@ def _tensor(model, name, place):
     return keras.tree.flatten(operation.output)[place]
 
 
+def block_outputs(model, blocks):
+    """The tensor at the end of each block of a flat `model`, from input to output.
+
+    It is the first after all layers of the block, and of those before it, through which everything goes, as long as the
+    next block is not complete. Where there is none (cells of NASNet also see the cell before the last), it is what the
+    last layer of the block gives.
+
+    Args:
+        model: flat functional model with one input, or the part of one that is cut into blocks.
+        blocks: Blocks, in the order in which they end.
+
+    Returns:
+        tuple of `keras.KerasTensor`.
+    """
+    number = {name: place for place, block in enumerate(blocks) for name in block.layers}
+    left = collections.Counter(number.values())
+    found, done, seen = {}, -1, set()
+    for name, _, live in live_tensors(model.get_config()):
+        if name not in seen:
+            left[number.get(name)] -= 1
+            seen.add(name)
+        while done + 1 < len(blocks) and not left[done + 1]:
+            done += 1
+        if len(live) == 1 and done >= 0 and done not in found:
+            last, _, place = next(iter(live))
+            found[done] = _tensor(model, last, place)
+    ends = {place: model.get_layer(block.layers[-1]).output for place, block in enumerate(blocks)}
+    return tuple((ends | found).values())
+
+
 def split_at(model, tensor):
     """(the model up to `tensor`, the model from there on), which share their layers with `model`."""
     return keras.Model(model.input, tensor, name="frozen"), keras.Model(tensor, model.output, name=model.name)

@@ -64,7 +64,11 @@ def trains_heads_alone(setup, arguments):
     stages = setup.stages_of(pretrained=arguments["weights"] is not None)
     is_frozen = not any(any(stage.ratios(3)) or stage.layer_decay for stage in stages)
     is_named = isinstance(arguments["base"], str)
-    is_still = setup.training.augment is None and setup.training.caching.mode is not False
+    is_still = (
+        arguments["head_start"] == "random"
+        and setup.training.augment is None
+        and setup.training.caching.mode is not False
+    )
     is_alone = len(tf.config.list_physical_devices("GPU")) < 2 and not tf.distribute.has_strategy()
     return is_frozen and is_named and is_still and is_alone and not setup.training.is_parted
 
@@ -182,7 +186,8 @@ def _head(arguments, class_count, rows):
 
 def _key(setup, arguments, data):
     """A digest of all that decides what the base gives for an image."""
-    told = {name: setup.settings.get(name) for name in ("base", "base_digest", "weights", "weights_digest")}
+    names = ("base", "base_digest", "weights", "weights_digest", "features")
+    told = {name: setup.settings.get(name) for name in names}
     told |= {"form": (data.image_size, data.channels, data.resize), "precision": keras.config.dtype_policy().name}
     if arguments["weights"] is None:
         told["seed"] = arguments["seed"]
@@ -205,6 +210,7 @@ def _made(setup, arguments, data):
         image_size=data.image_size,
         channels=data.channels,
         class_count=len(data.class_names),
+        features=arguments["features"],
         seed=arguments["seed"],
         where=setup.training.where,
     )

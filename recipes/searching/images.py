@@ -6,9 +6,9 @@ import os
 from recipes.checks import complaint
 from recipes.data import load_data
 from recipes.data.loading import check_options
-from recipes.finetuning import open_data
 from recipes.searching.sharing import share
 from recipes.searching.spaces import is_plain
+from recipes.training.opening import open_data
 from recipes.values import Data
 
 

@@ -21,8 +21,8 @@ from recipes.data.batches import change_each, compiled, gather, ordered_rows, pr
 from recipes.data.row_cache import RowCache, cache_folder, cache_limit, make_room
 
 VERSION = 2  # of what is kept: count on when the same recipe gives other rows
-_BATCH = 32  # images that go through the frozen part together
-_CHUNK = 2**25  # bytes that are brought to disk together
+BATCH = 32  # images that go through the frozen part together
+CHUNK = 2**25  # bytes that are brought to disk together
 # What the estimate takes a machine to do in a second; only the order of magnitude counts.
 _MULTIPLY_ADDS = {"CPU": 1.5e10, "GPU": 3e12}  # per core, per device
 _DISK, _MEMORY = 5e8, 4e9  # bytes written, bytes read back
@@ -95,16 +95,37 @@ class Prefix:
             start = self.frozen.input if before is None else before
             rows = tf.TensorSpec((None, *start.shape[1:]), dtype)
             frozen = keras.Model(start, self.tensor)
-            algorithms = fastest_algorithms(frozen, _BATCH) if self._is_accelerated else None
+            algorithms = fastest_algorithms(frozen, BATCH) if self._is_accelerated else None
             self._runs[dtype] = traced(folded(frozen, algorithms=algorithms), [rows])
         return self._runs[dtype]
 
     def digest(self):
-        """A digest of all that decides what the frozen part gives: its graph and its weights."""
-        content = hashlib.blake2b(json.dumps(_canonical(self.frozen.get_config()), sort_keys=True).encode())
-        for weight in self.frozen.weights:
-            content.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
-        return content.hexdigest()
+        """`digest_of` the frozen part."""
+        return digest_of(self.frozen)
+
+
+def digest_of(model):
+    """A digest of all that decides what a model gives: its graph and its weights."""
+    content = hashlib.blake2b(json.dumps(_canonical(model.get_config()), sort_keys=True).encode())
+    for weight in model.weights:
+        content.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return content.hexdigest()
+
+
+def recipe_of(model, digest, data, is_accelerated):
+    """How a row comes from an unchanged image of a Data, as `RowCache` has it; None where it cannot be described.
+
+    Args:
+        model: what the images go through.
+        digest: from `digest_of`.
+        data: Data.
+        is_accelerated: whether convolutions run by the algorithm that is fastest on this machine.
+    """
+    if not all(_is_known(operation) for operation in model.operations):
+        return None
+    images = [*data.image_size, data.channels, data.resize]
+    recipe = {"prefix": digest, "images": images, "decoder": decoding.VERSION, "version": VERSION}
+    return recipe | ({"rounds otherwise": True} if is_accelerated else {})
 
 
 def is_fixed(model, name, quiet):
@@ -257,10 +278,10 @@ class Features:
         rows, places = (self.split.store, self.split.rows) if self._before is None else self._before.view(number)
         change = self._change if self._before is None else None
         seeds = self._seeds(picks, number)
-        for positions, batch in ordered_rows(rows, places, picks, _BATCH, change, seeds):
+        for positions, batch in ordered_rows(rows, places, picks, BATCH, change, seeds):
             together.extend(positions)
             values.append(self._run(batch).numpy())
-            if sum(part.nbytes for part in values) >= _CHUNK:
+            if sum(part.nbytes for part in values) >= CHUNK:
                 yield together, np.concatenate(values)
                 together, values = [], []
         if together:
@@ -412,17 +433,13 @@ class FrozenParts:
     def _make(self, number, digest, name, before):
         augment = self._augment if name == "train" else None
         data = self._data
-        images = [*data.image_size, data.channels, data.resize]
-        recipe = {"prefix": digest, "images": images, "decoder": decoding.VERSION, "version": VERSION}
-        if self._accelerated is not None:
-            recipe["rounds otherwise"] = True
-        if augment is not None:
+        recipe = recipe_of(self.prefixes[number].frozen, digest, data, self._accelerated is not None)
+        if augment is not None and self._description is None:
+            recipe = None
+        if augment is not None and recipe is not None:
             recipe |= {"augmentation": self._description, "seed": self._seed}
             if getattr(augment, "has_state", False):  # it draws for a batch of neighbours
                 recipe["images together"] = hashlib.blake2b(b"".join(data.train.digests)).hexdigest()
-        is_known = all(_is_known(operation) for operation in self.prefixes[number].frozen.operations)
-        if not is_known or (augment is not None and self._description is None):
-            recipe = None
         split = getattr(data, name)
         everything = max(1, sum(len(part) for part in (data.train, data.valid, data.test)))
         budget = self._caching.memory_budget * len(split) // everything // len(self.prefixes)

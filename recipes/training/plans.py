@@ -5,17 +5,18 @@ import dataclasses
 from recipes.checks import check_choice, check_number, check_whole, complaint
 from recipes.values import Stage
 
-PLANS = ("default", "head", "all")
+PLANS = ("default", "head", "all", "auto")
 _EPOCHS = {"head": 10, "blocks": 10, "all": 30}
 
 
-def make_plan(plan, *, pretrained, epochs, learning_rate, layer_ratios, layer_decay, where):
+def make_plan(*, plan, pretrained, epochs, learning_rate, layer_ratios, layer_decay, where):
     """The stages of a fine-tuning.
 
     Args:
         plan: `"default"`: the head on the frozen base, then the top blocks and the intermediate ones too; for a base
             without pretrained weights the same as `"all"`. `"head"`: the head alone. `"all"`: everything in one stage
-            at one rate. Or Stages (or dictionaries of their fields), which then hold all the other arguments.
+            at one rate. `"auto"`: as `"default"`, until it is decided. Or Stages (or dictionaries of their fields),
+            which then hold all the other arguments.
         pretrained: whether the base has weights worth keeping.
         epochs: most epochs of every stage, or one number per stage; None for 10 and 10, or 30 for `"all"`.
         learning_rate: rate of the head.
@@ -28,6 +29,11 @@ def make_plan(plan, *, pretrained, epochs, learning_rate, layer_ratios, layer_de
     check_choice(where, "plan", plan, PLANS)
     check_number(where, "learning_rate", learning_rate, above=True)
     head, top, intermediate = _check_ratios(layer_ratios, where)
+    if plan == "auto":
+        plan = "default"
+        if isinstance(epochs, (tuple, list)):
+            rule = 'with plan="auto", epochs must be one number, for the stages are not known yet'
+            raise ValueError(complaint(where, rule, repr(epochs), "Pass epochs=10, say, or leave it out."))
     if plan == "all" or (plan == "default" and not pretrained):
         stages = [Stage("all", _EPOCHS["all"], learning_rate, 1.0, 1.0, 1.0, 1.0)]
     else:

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from recipes.bases import check_base, check_head
-from recipes.checks import check_choice, check_number, check_whole, complaint
+from recipes.bases import HEADS, check_base, check_head
+from recipes.checks import check_choice, check_number, check_text, check_whole, complaint
 from recipes.training.augmentation import make_augmentation
 from recipes.training.devices import PRECISIONS
 from recipes.training.frozen_prefix import Caching
@@ -26,7 +26,7 @@ class Setup:
     Args:
         settings: JSON-able dictionary of all that decides the outcome, but for the fingerprint of the data.
         training: how all stages train.
-        stages_of: function of the keyword `pretrained` to the stages of the plan.
+        stages_of: function of the keyword `pretrained`, and of `plan` where that is chosen later, to the stages.
     """
 
     settings: dict
@@ -48,6 +48,12 @@ def prepare(arguments, where="finetune"):
     _check_caching(arguments, where)
     check_base(arguments["base"], arguments["weights"], arguments["image_size"], where)
     check_head(where, arguments["head"], arguments["dropout"])
+    check_choice(where, "head_start", arguments["head_start"], ("random", "fitted"))
+    if arguments["head_start"] == "fitted" and arguments["head"] not in HEADS:
+        mend = 'Pass head="linear", or head_start="random".'
+        raise ValueError(complaint(where, 'head_start="fitted" is for a linear head', repr(arguments["head"]), mend))
+    if arguments["features"] is not None:
+        check_text(where, "features", arguments["features"])
     augment = make_augmentation(arguments["augmentation"], arguments["seed"], where)
     is_parted = arguments["batch_size"] == "auto"
     training = Training(
@@ -72,7 +78,7 @@ def prepare(arguments, where="finetune"):
         _check_given_plan(arguments, where)
     stages_of = functools.partial(
         make_plan,
-        arguments["plan"],
+        plan=arguments["plan"],
         epochs=arguments["epochs"],
         learning_rate=base_rate(arguments["optimizer"], arguments["learning_rate"]),
         layer_ratios=arguments["layer_ratios"],
