@@ -31,6 +31,10 @@ ROOM_MAY_IMPORT = {
     "evaluation": {"checks", "values", "data", "saving", "prediction", "reporting"},
     "serving": {"checks", "files", "locks", "values", "data", "bases", "saving", "layers"},
     "finetuning": {"checks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"},
+    "rate_finding": {"checks", "values", "data", "bases", "training", "saving", "finetuning"},
+    "sanity": {
+        *("checks", "files", "values", "data", "bases", "training", "saving", "advising", "finetuning", "reporting"),
+    },
     "searching": {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
         "finetuning",
