@@ -17,6 +17,8 @@ from recipes.checks import nearest
 COMMANDS = {
     "finetune": "recipes.finetuning",
     "probe": "recipes.probing.probing",
+    "check": "recipes.sanity.checking",
+    "find_lr": "recipes.rate_finding",
     "search": "recipes.searching.searching",
     "evaluate": "recipes.evaluation",
     "predict": "recipes.prediction",
@@ -33,7 +35,7 @@ such a file. "--traceback" shows where an error came from.
 
 exit codes: 0 done · 2 an argument or the data is wrong · 3 the surroundings are (disk, network, permissions)
 4 the run failed (the loss is no number, an export does not answer as its model, no trial succeeds, an accuracy that was
-asked for is missed) · 130 interrupted
+asked for is missed, a check fails) · 130 interrupted
 """
 
 
@@ -51,7 +53,8 @@ def main(arguments=None):
     try:
         with _quiet_start():
             function = getattr(importlib.import_module(COMMANDS[command]), command)
-        _show(command, function(**_parse(command, function, rest)))
+        outcome = function(**_parse(command, function, rest))
+        _show(command, outcome)
     except KeyboardInterrupt:
         sys.stderr.write(f"recipes {command}: interrupted.\n")
         return 130
@@ -62,7 +65,7 @@ def main(arguments=None):
         kind = "" if known else f"recipes {command}: {type(error).__name__}: "
         sys.stderr.write(f"{kind}{' '.join(str(error).split())}\n")
         return _exit_code(error)
-    return 0
+    return 4 if command == "check" and not outcome.passed else 0
 
 
 @contextlib.contextmanager

@@ -5,29 +5,22 @@ import functools
 import os
 from typing import Any
 
-import tensorflow as tf
-
 from recipes.bases import HEADS, build_network
-from recipes.checks import complaint
 from recipes.evaluation import measure, unmeasured
 from recipes.neighbours.fitting import fit_knn
 from recipes.probing.fitting import fit_head
 from recipes.probing.planning import CHOSEN, choose_plan, noted_choice
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
+from recipes.training.given_data import open_data
 from recipes.training.journal import Journal
-from recipes.training.opening import open_data
+from recipes.training.learning_rate_finder import found_rates
+from recipes.training.opening import images_together
 from recipes.training.pausing import complete, is_pausing
-from recipes.training.preparing import BATCH, check_data, prepare
+from recipes.training.preparing import BATCH, check_alone, check_data, prepare
 from recipes.training.progress import Clock, collector_spared, say
 from recipes.training.runs import begin_run, checkpoints_of, finish_run, run_folder
-from recipes.training.stages import (
-    changing_variables,
-    describe_place,
-    frozen_parts,
-    images_together,
-    train_stages,
-)
+from recipes.training.stages import changing_variables, describe_place, frozen_parts, train_stages
 
 
 def finetune(
@@ -41,7 +34,7 @@ def finetune(
     features: str | None = None,
     plan: str | list[dict[str, Any]] | Any = "default",
     epochs: int | tuple[int, ...] | None = None,
-    learning_rate: float | None = None,
+    learning_rate: float | str | None = None,
     layer_ratios: tuple[float, float, float] = (1.0, 0.1, 0.01),
     layer_decay: float | None = None,
     batch_size: int | str = BATCH,
@@ -98,7 +91,9 @@ def finetune(
             `report.settings["chosen"]`; passing what it names does the same. Few images take the head alone, many more
             blocks, and images unlike those of the base an earlier block, or all blocks.
         epochs: most epochs of each stage, or one number per stage. Default: 10 and 10, or 30 for `"all"`.
-        learning_rate: rate of the head after warm-up. Default: that of a given Keras optimizer, else 1e-3.
+        learning_rate: rate of the head after warm-up. Default: that of a given Keras optimizer; else found by a range
+            test, as `recipes.find_lr` does, where the head trains alone (a second or two, unless images are augmented
+            anew in every epoch), and 1e-3 where blocks train. `"auto"` finds it before each stage.
         layer_ratios: rates of head, top blocks and intermediate blocks, as multiples of `learning_rate`.
         layer_decay: instead of the last two ratios, a factor from block to block downwards (0–1).
         batch_size: images per step. `"auto"`: 32, in as many parts as it takes to fit into memory.
@@ -174,10 +169,7 @@ def finetune(
         clock.lap("data")
         strategy = placement()
         with strategy.scope(), dtype_policy(precision):
-            if training.is_parted and tf.distribute.has_strategy():
-                mend = "Pass a number, the images that all devices take together."
-                received = f"a {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
-                raise ValueError(complaint(where, 'batch_size="auto" is for a device by itself', received, mend))
+            check_alone(strategy, training)
             build = functools.partial(
                 build_network,
                 base,
@@ -226,9 +218,10 @@ def finetune(
         if head == "knn":
             result = fit_knn(result, batch_size=images_together(training, journal))
         clock.lap("measuring")
+        found = found_rates(journal.decided) | ({CHOSEN: dataclasses.asdict(chosen)} if chosen is not None else {})
         extras = {
             "curves": journal.curves,
-            "settings": settings if chosen is None else settings | {CHOSEN: dataclasses.asdict(chosen)},
+            "settings": settings | found,
             "seconds": clock.laps,
             "is_repeatable": is_deterministic() and not accelerate,
         }

@@ -16,7 +16,8 @@ def check(strategy, data, train, valid, batch_size):
     """Whatever is left over in the last batch, also where a device has none of it."""
     parts = {"train": pick(data.train, range(train)), "valid": pick(data.valid, range(valid))}
     data = recipes.Data(**{**vars(data), **parts, "test": pick(data.test, range(valid + 1))})
-    options = {"epochs": (2, 1), "optimizer": "sgd", "batch_size": batch_size, "schedule": "constant", "verbose": False}
+    options = {"epochs": (2, 1), "optimizer": "sgd", "learning_rate": 1e-3, "batch_size": batch_size}
+    options |= {"schedule": "constant", "verbose": False}
     one = recipes.finetune(tiny_base(), data, **options)
     with strategy.scope():
         several = recipes.finetune(tiny_base(), data, **options)

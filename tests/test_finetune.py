@@ -24,9 +24,10 @@ from recipes.data.batches import compiled
 from recipes.training.frozen_prefix import Prepared
 from recipes.training.journal import Journal
 from recipes.training.looping import Loop
+from recipes.training.opening import crossentropy
 from recipes.training.optimizers import make_rate
 from recipes.training.progress import EpochLine
-from recipes.training.stages import crossentropy, describe_stage, validate
+from recipes.training.stages import describe_stage, validate
 
 
 def weights_of(model, names):

@@ -36,6 +36,10 @@ ROOM_MAY_IMPORT = {
         *("neighbours", "probing"),
     },
     "probing": {"checks", "files", "values", "data", "bases", "training", "acceleration"},
+    "rate_finding": {"checks", "values", "data", "bases", "training", "saving", "finetuning"},
+    "sanity": {
+        *("checks", "files", "values", "data", "bases", "training", "saving", "advising", "finetuning", "reporting"),
+    },
     "searching": {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
         "finetuning",

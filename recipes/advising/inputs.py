@@ -28,7 +28,7 @@ def inputs_not_normalized(graph):
     if not _takes_images(graph):
         return None
     noise = _first_weights(graph, _noise(graph.inputs[0]))
-    found = {step: numbers for step, numbers in noise.items() if not _is_normalized(*numbers)}
+    found = {step: numbers for step, numbers in noise.items() if not is_normalized(*numbers)}
     if not found:
         return None
     photos = _photos(graph)
@@ -75,7 +75,8 @@ def _noise(tensor):
     return np.random.default_rng(0).integers(0, 256, (2, *shape)).astype("float32")
 
 
-def _is_normalized(mean, deviation):
+def is_normalized(mean, deviation):
+    """Whether values of this mean and deviation are fit to learn from."""
     if deviation < LEAST_DEVIATION:
         return False
     return deviation <= LARGEST_DEVIATION or abs(mean) <= CENTRED * deviation

@@ -10,9 +10,10 @@ from recipes.compression.teaching import Teaching
 from recipes.training.augmentation import make_augmentation
 from recipes.training.frozen_prefix import Caching
 from recipes.training.journal import Journal
+from recipes.training.opening import Training
 from recipes.training.optimizers import SCHEDULES, check_optimizer
 from recipes.training.progress import collector_spared
-from recipes.training.stages import Training, changing_variables, frozen_parts, train_stages
+from recipes.training.stages import changing_variables, frozen_parts, train_stages
 from recipes.values import Stage
 
 _ENOUGH = 2000  # images, from which on BatchNormalization finds better statistics than it has

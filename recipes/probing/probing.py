@@ -15,7 +15,7 @@ from recipes.probing.features import PooledFeatures, stage_places
 from recipes.probing.measuring import make_ground, measure_block
 from recipes.probing.probes import Probe
 from recipes.training.devices import dtype_policy, grow_memory
-from recipes.training.opening import open_data
+from recipes.training.given_data import open_data
 from recipes.training.progress import collector_spared, say
 from recipes.values import Data, Result
 

@@ -20,11 +20,12 @@ from recipes.reporting.scores import score
 from recipes.training.devices import dtype_policy
 from recipes.training.frozen_prefix import Caching, Features, FrozenParts, Prepared
 from recipes.training.journal import Journal
+from recipes.training.opening import images_together
 from recipes.training.pausing import complete
 from recipes.training.preparing import check_data
 from recipes.training.progress import collector_spared
 from recipes.training.runs import begin_run, checkpoints_of, run_folder
-from recipes.training.stages import changing_variables, frozen_parts, images_together, train_stages
+from recipes.training.stages import changing_variables, frozen_parts, train_stages
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from recipes.data import load_data
 from recipes.data.loading import check_options
 from recipes.searching.sharing import share
 from recipes.searching.spaces import is_plain
-from recipes.training.opening import open_data
+from recipes.training.given_data import open_data
 from recipes.values import Data
 
 

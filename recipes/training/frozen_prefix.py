@@ -167,8 +167,10 @@ def views_drawn(caching, epoch):
     return generation * views + within % views
 
 
-def estimate(prefix, data, stage, caching, has_augmentation):
+def estimate(prefix, data, stage, caching, has_augmentation, draws=0):
     """Whether running the frozen part once pays, and a line that says what it saves.
+
+    `draws` are the images that are gone through beside the epochs, to find the rate.
 
     Returns:
         `(pays, line, bytes)`.
@@ -177,7 +179,7 @@ def estimate(prefix, data, stage, caching, has_augmentation):
     kept = min(len(used), caching.views or 1)
     train, valid = len(data.train), len(data.valid)
     size = prefix.row_bytes * (train * kept + valid)
-    spared = prefix.cost * (train * (stage.epochs - len(used)) + valid * (stage.epochs - 1))
+    spared = prefix.cost * (train * (stage.epochs - len(used)) + draws + valid * (stage.epochs - 1))
     cost = prefix.row_bytes * (train * len(used) + valid) / _DISK
     cost += prefix.row_bytes * (train + valid) * stage.epochs / _MEMORY
     gain = spared / _speed() - cost
@@ -328,6 +330,7 @@ class FrozenParts:
         seed: of the run.
         decided: by the number of a stage, as text, whether its frozen part runs once, where that is decided already.
         accelerated: images at a time, where convolutions run by the algorithm that is fastest for so many; else None.
+        draws: for each stage, the images that go through it beside its epochs; None for none.
 
     Attributes:
         prefixes: the Prefix of each stage; none where nothing is kept.
@@ -336,8 +339,20 @@ class FrozenParts:
     TEST_FITS = "rows of the test split fit"  # as `decided` has it
 
     def __init__(
-        self, network, data, stages, free, caching, augment, description, seed, decided=None, accelerated=None
+        self,
+        network,
+        data,
+        stages,
+        free,
+        caching,
+        augment,
+        description,
+        seed,
+        decided=None,
+        accelerated=None,
+        draws=None,
     ):
+        self._draws = draws or [0] * len(stages)
         self._accelerated = accelerated
         self._network, self._data, self._stages = network, data, stages
         self._caching, self._augment, self._description, self._seed = caching, augment, description, seed
@@ -410,7 +425,7 @@ class FrozenParts:
 
     def _estimate(self, number):
         prefix, stage = self.prefixes[number], self._stages[number]
-        return estimate(prefix, self._data, stage, self._caching, self._augment is not None)
+        return estimate(prefix, self._data, stage, self._caching, self._augment is not None, self._draws[number])
 
     def _pays(self, number):
         if str(number) not in self.decided:  # once for all: free space may change

@@ -1,28 +1,141 @@
-"""The images that a verb is given, at the size that suits a base."""
+"""What a stage needs before its first step: what trains and what keeps still, optimizer, loss and step."""
 
-from recipes.bases import default_image_size
-from recipes.checks import complaint, image_size_pair
-from recipes.data.loading import check_options, load_sized
-from recipes.values import Data
+import contextlib
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from recipes.checks import complaint
+from recipes.training.frozen_prefix import DROPOUTS, Caching, frozen_layers
+from recipes.training.optimizers import make_optimizer
+from recipes.training.stepping import Stepper
+
+_LEAST_MOMENTUM = 0.9  # of BatchNormalization
+_TOGETHER = "images together"  # that fit into memory, as the run found out
 
 
-def open_data(data, base, weights, image_size, where):
-    """The Data, at the size that the caller asks for or the base wants."""
-    wanted = image_size_pair(where, image_size) if image_size is not None else None
-    if isinstance(data, Data):
-        if wanted not in (None, data.image_size):
-            received = f"Data of {data.image_size} and image_size={image_size}"
-            mend = "Leave image_size out, or pass it to recipes.load_data."
-            raise ValueError(complaint(where, "image_size must be that of the Data", received, mend))
-        return data
-    source, options = check_options(data, where)
-    own = options.pop("image_size", None)
-    if own is not None and wanted is not None:
-        received, mend = f"image_size={image_size} and {own} in data", "Pass it once."
-        raise ValueError(complaint(where, "image_size must be given once", received, mend))
-    wanted = wanted or (image_size_pair(where, own) if own is not None else None)
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How all stages of a run train; see the arguments of `recipes.finetune`."""
 
-    def choose_size(natural_size):
-        return wanted or default_image_size(base, weights, natural_size)
+    batch_size: int
+    optimizer: object
+    schedule: str
+    weight_decay: float | None
+    label_smoothing: float
+    augment: object
+    patience: int | None
+    seed: int
+    verbose: bool
+    where: str
+    precision: str
+    caching: Caching
+    augmentation: object  # its JSON-able description, None where no other process could make the same from it
+    on_nan: str = "stop"
+    is_parted: bool = False  # whether a batch may go through in parts
+    is_accelerated: bool = False  # whether convolutions run by the fastest algorithm
+    finds_rate: str | None = None  # "auto": of each stage; "head": where the head trains alone, in no time; or of none
 
-    return load_sized(source, choose_size, where, **options)
+
+def images_together(training, journal):
+    """Images that may go through the model at a time."""
+    return journal.decided.get(_TOGETHER, training.batch_size)
+
+
+@contextlib.contextmanager
+def complaint_about_memory(data, training):
+    """Within, an error of TensorFlow about memory becomes one that says what to set."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        height, width = data.image_size
+        rule = "a step must fit into the memory of the device"
+        received = f"{training.batch_size} images of {height}×{width} pixels together (precision {training.precision})"
+        ways = [] if training.is_parted else ['batch_size="auto", which takes as many as fit at a time']
+        ways += ['precision="mixed_float16"', "a smaller image_size", "a plan that trains fewer blocks"]
+        mend = f"Pass {', or '.join(ways)}. In a network of your own, layers.DenseBlock(remat=True) keeps less."
+        raise MemoryError(complaint(training.where, rule, received, mend)) from error
+
+
+def free_layers(network, stage, where):
+    """Set `trainable` of every layer; the ratios of the layers that train, by name."""
+    ratios = dict.fromkeys(network.head, stage.head)
+    for block, ratio in zip(network.blocks, stage.ratios(len(network.blocks)), strict=True):
+        ratios.update(dict.fromkeys(block.layers, ratio))
+    head = set(network.head)
+    for layer in network.model.layers:
+        norm = isinstance(layer, keras.layers.BatchNormalization) and layer.name not in head
+        layer.trainable = ratios.get(layer.name, 0.0) > 0 and not (norm and network.pretrained)
+    training = {layer.name: ratios[layer.name] for layer in network.model.layers if layer.trainable_variables}
+    if not training:
+        received, mend = f"{len(network.blocks)} blocks, none with a ratio", "Set head=1.0, or top=1.0."
+        raise ValueError(complaint(where, f"stage {stage.name!r} must train something", received, mend))
+    return training
+
+
+def shorten_memory(model, steps):
+    """Let BatchNormalization remember about one epoch of `steps` steps, and ten steps at least.
+
+    The momentum of 0.999 that some networks have was chosen for epochs of thousands of steps. With few images, their
+    moving statistics would still be near the values they start from when training ends, and every prediction wrong.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = min(layer.momentum, max(_LEAST_MOMENTUM, 1 - 1 / steps))
+
+
+@contextlib.contextmanager
+def frozen_noise(network, stage):
+    """Within, Dropout in frozen blocks drops nothing: what is frozen gives the same for the same image, always."""
+    frozen = [network.model.get_layer(name) for name in frozen_layers(network, stage)]
+    noisy = {layer: layer.rate for layer in frozen if isinstance(layer, DROPOUTS)}
+    for layer in noisy:
+        layer.rate = 0
+    try:
+        yield
+    finally:
+        for layer, rate in noisy.items():
+            layer.rate = rate
+
+
+def crossentropy(label_smoothing, classes):
+    """Cross-entropy per integer label, which label smoothing turns into a distribution over the classes."""
+    if not label_smoothing:
+        return keras.losses.sparse_categorical_crossentropy
+
+    def smoothed_crossentropy(labels, probabilities):
+        targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
+        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
+
+    return smoothed_crossentropy
+
+
+def open_optimizer(model, training, rate, ratios):
+    """A fresh optimizer for what trains in a model, built; `rate` is a number or a schedule."""
+    optimizer = make_optimizer(training.optimizer, rate, training.weight_decay, ratios)
+    optimizer.build(model.trainable_variables)
+    if model.dtype_policy.name == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def make_stepper(prepared, optimizer, loss, batches, training, decided):
+    """A Stepper for whole batches, or for the largest parts of them that fit into memory."""
+
+    def make(size):
+        return Stepper(prepared.model, prepared.run, optimizer, loss, batches, size)
+
+    if not training.is_parted:
+        return make(None)
+    size = decided.get(_TOGETHER, training.batch_size)
+    batch = next(iter(batches), None)
+    if batch is None:  # all steps are done
+        return make(None)
+    while (error := make(size).shortage(batch)) is not None:
+        if size == 1:
+            raise error
+        size //= 2
+    decided[_TOGETHER] = size
+    return make(size if size < training.batch_size else None)

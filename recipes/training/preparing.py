@@ -4,15 +4,18 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from recipes.bases import HEADS, check_base, check_head
 from recipes.checks import check_choice, check_number, check_text, check_whole, complaint
 from recipes.training.augmentation import make_augmentation
 from recipes.training.devices import PRECISIONS
 from recipes.training.frozen_prefix import Caching
+from recipes.training.learning_rate_finder import AUTO, LIGHT
+from recipes.training.opening import Training
 from recipes.training.optimizers import SCHEDULES, base_rate, check_optimizer
 from recipes.training.plans import make_plan
 from recipes.training.settings import check_repeatable, describe_settings, is_repeatable
-from recipes.training.stages import Training
 
 BATCH = 32  # images
 # Arguments that decide nothing that comes out.
@@ -56,6 +59,7 @@ def prepare(arguments, where="finetune"):
         check_text(where, "features", arguments["features"])
     augment = make_augmentation(arguments["augmentation"], arguments["seed"], where)
     is_parted = arguments["batch_size"] == "auto"
+    finds_rate = _finds_rate(arguments)
     training = Training(
         BATCH if is_parted else arguments["batch_size"],
         arguments["optimizer"],
@@ -73,6 +77,7 @@ def prepare(arguments, where="finetune"):
         arguments["on_nan"],
         is_parted,
         arguments["accelerate"],
+        finds_rate,
     )
     if not isinstance(arguments["plan"], str):
         _check_given_plan(arguments, where)
@@ -80,7 +85,7 @@ def prepare(arguments, where="finetune"):
         make_plan,
         plan=arguments["plan"],
         epochs=arguments["epochs"],
-        learning_rate=base_rate(arguments["optimizer"], arguments["learning_rate"]),
+        learning_rate=base_rate(arguments["optimizer"], None if finds_rate else arguments["learning_rate"]),
         layer_ratios=arguments["layer_ratios"],
         layer_decay=arguments["layer_decay"],
         where=where,
@@ -94,6 +99,22 @@ def check_data(data, training):
     if training.schedule == "plateau" and not len(data.valid):
         mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
         raise ValueError(complaint(training.where, 'schedule="plateau" needs validation images', repr(data), mend))
+
+
+def _finds_rate(arguments):
+    """AUTO where that is asked; LIGHT where neither argument nor optimizer nor plan gives a rate; else None."""
+    if arguments["learning_rate"] == AUTO:
+        return AUTO
+    is_given = arguments["learning_rate"] is not None or not isinstance(arguments["plan"], str)
+    return None if is_given or not isinstance(arguments["optimizer"], str) else LIGHT
+
+
+def check_alone(strategy, training):
+    """Raise where batches are to be parted and several devices share them."""
+    if training.is_parted and tf.distribute.has_strategy():
+        mend = "Pass a number, the images that all devices take together."
+        received = f"a {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
+        raise ValueError(complaint(training.where, 'batch_size="auto" is for a device by itself', received, mend))
 
 
 def _check_numbers(arguments, where):
@@ -119,6 +140,8 @@ def _check_choices(arguments, where):
     check_choice(where, "precision", arguments["precision"], PRECISIONS)
     check_choice(where, "schedule", arguments["schedule"], SCHEDULES)
     check_optimizer(arguments["optimizer"], where)
+    if isinstance(arguments["learning_rate"], str):
+        check_choice(where, "learning_rate", arguments["learning_rate"], (AUTO,))
     check_choice(where, "on_nan", arguments["on_nan"], ("stop", "retry"))
     check_choice(where, "resume", arguments["resume"], ("auto", "restart"))
 

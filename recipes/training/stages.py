@@ -1,56 +1,40 @@
 """Running one stage: set what trains, run what is frozen once, train the rest, bring the best weights back."""
 
 import contextlib
-import dataclasses
 import functools
 import warnings
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from recipes.checks import complaint
 from recipes.data.batches import predict_split, replicas_of, steps_per_epoch, training_batches
-from recipes.training.frozen_prefix import DROPOUTS, Caching, FrozenParts, frozen_layers, is_fixed
+from recipes.training.frozen_prefix import FrozenParts, frozen_layers, is_fixed
 from recipes.training.interrupting import Interrupt
+from recipes.training.learning_rate_finder import is_sought, swept_images, with_found_rate
 from recipes.training.looping import Loop
-from recipes.training.optimizers import make_optimizer, make_rate
+from recipes.training.opening import (
+    complaint_about_memory,
+    crossentropy,
+    free_layers,
+    frozen_noise,
+    images_together,
+    make_stepper,
+    open_optimizer,
+    shorten_memory,
+)
+from recipes.training.optimizers import make_rate
 from recipes.training.pausing import is_due, pause
 from recipes.training.progress import Clock, say
-from recipes.training.stepping import Stepper, distribute
+from recipes.training.stepping import distribute
 
-_LEAST_MOMENTUM = 0.9  # of BatchNormalization
-_TOGETHER = "images together"  # that fit into memory, as the run found out
 _RETRY_FACTOR = 0.1  # of the rates, after a loss that is no number
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """How all stages of a run train; see the arguments of `recipes.finetune`."""
-
-    batch_size: int
-    optimizer: object
-    schedule: str
-    weight_decay: float | None
-    label_smoothing: float
-    augment: object
-    patience: int | None
-    seed: int
-    verbose: bool
-    where: str
-    precision: str
-    caching: Caching
-    augmentation: object  # its JSON-able description, None where no other process could make the same from it
-    on_nan: str = "stop"
-    is_parted: bool = False  # whether a batch may go through in parts
-    is_accelerated: bool = False  # whether convolutions run by the fastest algorithm
 
 
 def frozen_parts(network, data, stages, training, decided=None):
     """FrozenParts for `run_stage`."""
 
     def free(network, stage):
-        _free(network, stage, training.where)
+        free_layers(network, stage, training.where)
 
     description = training.augmentation
     accelerated = training.batch_size if training.is_accelerated else None
@@ -65,19 +49,15 @@ def frozen_parts(network, data, stages, training, decided=None):
         training.seed,
         decided,
         accelerated,
+        [swept_images(network, stage, training) for stage in stages],
     )
-
-
-def images_together(training, journal):
-    """Images that may go through the model at a time."""
-    return journal.decided.get(_TOGETHER, training.batch_size)
 
 
 def reopen_last(network, data, stages, training, parts):
     """Bring the network's layers, and `parts`, to where the last stage leaves them, when it ran in another process."""
-    _free(network, stages[-1], training.where)
+    free_layers(network, stages[-1], training.where)
     if not network.pretrained:
-        _shorten_memory(network.model, steps_per_epoch(data.train, training.batch_size))
+        shorten_memory(network.model, steps_per_epoch(data.train, training.batch_size))
     parts.prepare(len(stages) - 1)
 
 
@@ -87,7 +67,7 @@ def changing_variables(network, stages, training):
     """
     model, changing, by_stage = network.model, set(), []
     for stage in stages:
-        _free(network, stage, training.where)
+        free_layers(network, stage, training.where)
         quiet = frozen_layers(network, stage)
         changing |= {layer.name for layer in model.layers if not is_fixed(model, layer.name, quiet)}
         layers = [layer for layer in model.layers if layer.name in changing]
@@ -129,11 +109,12 @@ def train_stages(network, data, stages, training, parts, journal, before):
 def run_stage(network, data, stage, training, number, parts, journal):
     """Train one stage in place, from its start or from where the journal says.
 
-    1. Freeze what the stage does not train; BatchNormalization of a pretrained base stays in inference mode, and that
+    1. Find the rate, where that is asked.
+    2. Freeze what the stage does not train; BatchNormalization of a pretrained base stays in inference mode, and that
        of any other remembers about one epoch.
-    2. Run what is frozen once over the images, where that pays; then only the rest trains, on the outputs.
-    3. Train at the stage's rates, in an order drawn from the seed and the number of the stage.
-    4. Bring back the weights with the best validation score, those of the earlier stages included.
+    3. Run what is frozen once over the images, where that pays; then only the rest trains, on the outputs.
+    4. Train at the stage's rates, in an order drawn from the seed and the number of the stage.
+    5. Bring back the weights with the best validation score, those of the earlier stages included.
 
     Args:
         network: Network of `recipes.bases`; its model is trained.
@@ -148,16 +129,19 @@ def run_stage(network, data, stage, training, number, parts, journal):
         Where the time went, in seconds: the frozen part, training, and waiting for data.
     """
     clock = Clock()
-    ratios = _free(network, stage, training.where)
+    stage = with_found_rate(network, data, stage, number, training, parts, journal.decided)
+    if is_sought(network, stage, training):
+        clock.lap("finding the rate")
+    ratios = free_layers(network, stage, training.where)
     if not network.pretrained:
-        _shorten_memory(network.model, steps_per_epoch(data.train, training.batch_size))
+        shorten_memory(network.model, steps_per_epoch(data.train, training.batch_size))
     say(training.verbose, describe_stage(network, stage))
     prepared = parts.prepare(number)
     if prepared.line:
         say(training.verbose, prepared.line)
     clock.lap("frozen part")
-    out_of_memory = _complaint_about_memory(data, training)
-    with out_of_memory, _frozen_noise(network, stage), Interrupt(terminates=journal.is_kept) as interrupt:
+    out_of_memory = complaint_about_memory(data, training)
+    with out_of_memory, frozen_noise(network, stage), Interrupt(terminates=journal.is_kept) as interrupt:
         try:
             waited = _train(prepared, stage, training, ratios, journal, interrupt)
         except FloatingPointError as error:
@@ -171,20 +155,6 @@ def run_stage(network, data, stage, training, number, parts, journal):
     seconds = {**clock.laps, "waiting for data": waited}
     seconds["training"] -= waited
     return seconds
-
-
-@contextlib.contextmanager
-def _complaint_about_memory(data, training):
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        height, width = data.image_size
-        rule = "a step must fit into the memory of the device"
-        received = f"{training.batch_size} images of {height}×{width} pixels together (precision {training.precision})"
-        ways = [] if training.is_parted else ['batch_size="auto", which takes as many as fit at a time']
-        ways += ['precision="mixed_float16"', "a smaller image_size", "a plan that trains fewer blocks"]
-        mend = f"Pass {', or '.join(ways)}. In a network of your own, layers.DenseBlock(remat=True) keeps less."
-        raise MemoryError(complaint(training.where, rule, received, mend)) from error
 
 
 def _train(prepared, stage, training, ratios, journal, interrupt):
@@ -203,11 +173,7 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
     steps = steps_per_epoch(prepared.train, training.batch_size)
     classes = model.output_shape[-1]
     rate = make_rate(training.schedule, stage.learning_rate * standing.rate_factor, steps * stage.epochs)
-    optimizer = make_optimizer(training.optimizer, rate, training.weight_decay, ratios)
-    optimizer.build(model.trainable_variables)
-    if model.dtype_policy.name == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        optimizer.build(model.trainable_variables)
+    optimizer = open_optimizer(model, training, rate, ratios)
     slowed = journal.begin_stage(optimizer)
     if slowed != 1 and training.schedule != "cosine":
         optimizer.learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate)) * slowed
@@ -232,7 +198,7 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
         where=training.where,
         stage=stage.name,
         batches=batches,
-        step=_make_stepper(prepared, optimizer, loss, batches, training, journal),
+        step=make_stepper(prepared, optimizer, loss, batches, training, journal.decided),
         steps=steps,
         epochs=stage.epochs,
         patience=training.patience,
@@ -245,26 +211,6 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
         interrupt=interrupt,
         verbose=training.verbose,
     )
-
-
-def _make_stepper(prepared, optimizer, loss, batches, training, journal):
-    """A Stepper for whole batches, or for the largest parts of them that fit into memory."""
-
-    def make(size):
-        return Stepper(prepared.model, prepared.run, optimizer, loss, batches, size)
-
-    if not training.is_parted:
-        return make(None)
-    size = journal.decided.get(_TOGETHER, training.batch_size)
-    batch = next(iter(batches), None)
-    if batch is None:  # all steps are done
-        return make(None)
-    while (error := make(size).shortage(batch)) is not None:
-        if size == 1:
-            raise error
-        size //= 2
-    journal.decided[_TOGETHER] = size
-    return make(size if size < training.batch_size else None)
 
 
 def validate(prepared, batch_size, loss, between=None):
@@ -318,56 +264,3 @@ def describe_stage(network, stage):
         for first, rate, last in groups
     ]
     return f"Stage {stage.name!r}, at most {stage.epochs} epochs: {', '.join(said)}"
-
-
-def _free(network, stage, where):
-    """Set `trainable` of every layer; the ratios of the layers that train, by name."""
-    ratios = dict.fromkeys(network.head, stage.head)
-    for block, ratio in zip(network.blocks, stage.ratios(len(network.blocks)), strict=True):
-        ratios.update(dict.fromkeys(block.layers, ratio))
-    head = set(network.head)
-    for layer in network.model.layers:
-        norm = isinstance(layer, keras.layers.BatchNormalization) and layer.name not in head
-        layer.trainable = ratios.get(layer.name, 0.0) > 0 and not (norm and network.pretrained)
-    training = {layer.name: ratios[layer.name] for layer in network.model.layers if layer.trainable_variables}
-    if not training:
-        received, mend = f"{len(network.blocks)} blocks, none with a ratio", "Set head=1.0, or top=1.0."
-        raise ValueError(complaint(where, f"stage {stage.name!r} must train something", received, mend))
-    return training
-
-
-def _shorten_memory(model, steps):
-    """Let BatchNormalization remember about one epoch of `steps` steps, and ten steps at least.
-
-    The momentum of 0.999 that some networks have was chosen for epochs of thousands of steps. With few images, their
-    moving statistics would still be near the values they start from when training ends, and every prediction wrong.
-    """
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = min(layer.momentum, max(_LEAST_MOMENTUM, 1 - 1 / steps))
-
-
-@contextlib.contextmanager
-def _frozen_noise(network, stage):
-    """Within, Dropout in frozen blocks drops nothing: what is frozen gives the same for the same image, always."""
-    frozen = [network.model.get_layer(name) for name in frozen_layers(network, stage)]
-    noisy = {layer: layer.rate for layer in frozen if isinstance(layer, DROPOUTS)}
-    for layer in noisy:
-        layer.rate = 0
-    try:
-        yield
-    finally:
-        for layer, rate in noisy.items():
-            layer.rate = rate
-
-
-def crossentropy(label_smoothing, classes):
-    """Cross-entropy per integer label, which label smoothing turns into a distribution over the classes."""
-    if not label_smoothing:
-        return keras.losses.sparse_categorical_crossentropy
-
-    def smoothed_crossentropy(labels, probabilities):
-        targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
-        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
-
-    return smoothed_crossentropy
