@@ -43,6 +43,7 @@ _ROOMS = {
     "load": "saving",
     "load_data": "data",
     "pack": "compression.packing",
+    "plot_augmentation": "training.showing",
     "plot_confusion": "reporting.plots",
     "plot_cost": "reporting.cost_plots",
     "plot_curves": "reporting.plots",

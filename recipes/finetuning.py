@@ -45,7 +45,8 @@ def finetune(
     weight_decay: float | None = 0.01,
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
-    augmentation: str | Any | None = None,
+    augmentation: str | list[str] | Any | None = None,
+    augmentation_strength: float = 1.0,
     patience: int | None = 10,
     precision: str = "auto",
     seed: int = 0,
@@ -94,7 +95,17 @@ def finetune(
             given optimizer's own.
         dropout: fraction of the head's inputs dropped in training (0–1).
         label_smoothing: fraction of each label spread over the classes (0–1).
-        augmentation: None, `"flip"`, `"photo"`, `"scan"`, a Keras layer or a function of (images, seed).
+        augmentation: random changes to training images: None or `"none"`; `"flip"`: left for right; `"light"`: flip,
+            zoom and shift by up to 5 %, brightness and contrast ±10 %; `"photo"`: flip, zoom by 1–1.3 at a random
+            place, brightness and contrast ±20 %; `"scan"`: zoom by 0.9–1.1 and shift by up to 10 %, no flip, for digits
+            and the like; `"resnet"`: flip, short side in 256–480 for a crop of 224, or as many times the image's own,
+            and colour noise along principal components; `"strong"`: flip, rotation ±15°, shear ±0.1, stretch 3/4–4/3,
+            zoom 1/1.2–1.2, shift ±10 %, for every other image a lens that distorts, brightness and contrast ±30 %,
+            saturation ±40 %, hue ±18°, colour noise; `"rand_augment"`: 2 of 11 operations at half their magnitude, and
+            `"aug_mix"`: three chains of operations, blended, neither with flips, both for RGB; `"mix_up"` and
+            `"cut_mix"`: images blended with, or pasted into, others of their batch, labels likewise. Several names are
+            applied in their order: `["photo", "mix_up"]`. Or a Keras layer, or a function of (images, seed).
+        augmentation_strength: of policies by name: their ranges times this, 0–2; 0 changes nothing.
         patience: epochs without a better validation score after which a stage ends; None never ends one early. The
             best weights of all stages are kept in any case.
         precision: `"float32"`, `"mixed_float16"`, `"mixed_bfloat16"`, or `"auto"`: mixed where that is faster.
@@ -142,14 +153,16 @@ def finetune(
 
     Source:
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
-        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay).
+        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay). Augmentation: He et
+        al. 2015 and Krizhevsky et al. 2012 (resnet), Cubuk et al. 2020, Hendrycks et al. 2020, Zhang et al. 2018 (λ of
+        Beta(0.2, 0.2)), Yun et al. 2019 (λ of Beta(1, 1)).
     """
     setup, where = prepare(locals()), "finetune"
     settings, training, stages_of = setup.settings, setup.training, setup.stages_of
     clock = Clock()
     with run_folder(out, where) as folder, collector_spared():
         data = open_data(data, base, weights, image_size, where)
-        check_data(data, training)
+        check_data(data, training, augmentation)
         settings["data_fingerprint"] = data.fingerprint
         finished = begin_run(folder, settings, resume, where)
         if finished is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from recipes.bases import check_base, check_head
 from recipes.checks import check_choice, check_number, check_whole, complaint
-from recipes.training.augmentation import make_augmentation
+from recipes.training.augmentation import check_channels, make_augmentation
 from recipes.training.devices import PRECISIONS
 from recipes.training.frozen_prefix import Caching
 from recipes.training.optimizers import SCHEDULES, base_rate, check_optimizer
@@ -45,10 +45,12 @@ def prepare(arguments, where="finetune"):
         check_repeatable(settings, where)
     _check_numbers(arguments, where)
     _check_choices(arguments, where)
-    _check_caching(arguments, where)
     check_base(arguments["base"], arguments["weights"], arguments["image_size"], where)
     check_head(where, arguments["head"], arguments["dropout"])
-    augment = make_augmentation(arguments["augmentation"], arguments["seed"], where)
+    strength = arguments["augmentation_strength"]
+    augment = make_augmentation(arguments["augmentation"], arguments["seed"], where, strength)
+    _check_caching(arguments, augment, where)
+    is_told = is_repeatable(settings["augmentation"])
     is_parted = arguments["batch_size"] == "auto"
     training = Training(
         BATCH if is_parted else arguments["batch_size"],
@@ -63,7 +65,7 @@ def prepare(arguments, where="finetune"):
         where,
         arguments["precision"],
         Caching(*(arguments[name] for name in ("cache", "views", "refresh_views", "memory_budget"))),
-        settings["augmentation"] if is_repeatable(settings["augmentation"]) else None,
+        [settings["augmentation"], strength] if is_told else None,
         arguments["on_nan"],
         is_parted,
         arguments["accelerate"],
@@ -83,11 +85,12 @@ def prepare(arguments, where="finetune"):
     return Setup(settings, training, stages_of)
 
 
-def check_data(data, training):
-    """Raise where a Data lacks the images that a Training goes by."""
+def check_data(data, training, augmentation=None):
+    """Raise where a Data lacks the images that a Training goes by, or its augmentation does not take them."""
     if training.schedule == "plateau" and not len(data.valid):
         mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
         raise ValueError(complaint(training.where, 'schedule="plateau" needs validation images', repr(data), mend))
+    check_channels(augmentation, data.channels, training.where)
 
 
 def _check_numbers(arguments, where):
@@ -117,7 +120,7 @@ def _check_choices(arguments, where):
     check_choice(where, "resume", arguments["resume"], ("auto", "restart"))
 
 
-def _check_caching(arguments, where):
+def _check_caching(arguments, augment, where):
     if arguments["cache"] not in ("auto", True, False):
         mend = 'Pass cache="auto", True or False.'
         raise ValueError(complaint(where, 'cache must be "auto", True or False', repr(arguments["cache"]), mend))
@@ -125,9 +128,13 @@ def _check_caching(arguments, where):
     for name in ("views", "refresh_views"):
         if arguments[name] is not None:
             check_whole(where, name, arguments[name])
-    if views is not None and arguments["augmentation"] is None:
+    if views is not None and augment is None:
         mend = 'Pass augmentation="flip", say, or leave views out.'
         raise ValueError(complaint(where, "views needs an augmentation", f"views={views}", mend))
+    if views is not None and getattr(augment, "mixes", False):
+        mend = "Leave views out: then images are mixed anew in every epoch."
+        received = f"augmentation={arguments['augmentation']!r} and views={views}"
+        raise ValueError(complaint(where, "views are of one image each, which mixing is not", received, mend))
     if arguments["refresh_views"] is not None and views is None:
         raise ValueError(complaint(where, "refresh_views needs views", "views=None", "Pass views=4, say."))
     check_whole(where, "memory_budget", arguments["memory_budget"], least=0)

@@ -220,6 +220,7 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
         augment=prepared.augment,
         replicas=replicas,
         start=standing.epoch * steps + standing.step,
+        classes=classes,
     )
     batches = distribute(model, batches)
 
@@ -362,12 +363,15 @@ def _frozen_noise(network, stage):
 
 
 def crossentropy(label_smoothing, classes):
-    """Cross-entropy per integer label, which label smoothing turns into a distribution over the classes."""
-    if not label_smoothing:
-        return keras.losses.sparse_categorical_crossentropy
+    """Cross-entropy per integer label, or per row of shares `(batch, classes)`, where an augmentation has mixed images;
+    label smoothing turns either into a distribution over the classes.
+    """
 
-    def smoothed_crossentropy(labels, probabilities):
-        targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
+    def loss(labels, probabilities):
+        is_whole = len(labels.shape) == 1
+        if is_whole and not label_smoothing:
+            return keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+        targets = tf.one_hot(tf.cast(labels, tf.int32), classes) if is_whole else labels
         return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
 
-    return smoothed_crossentropy
+    return loss
