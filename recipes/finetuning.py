@@ -10,9 +10,11 @@ from recipes.bases import build_network, default_image_size
 from recipes.checks import complaint, image_size_pair
 from recipes.data.loading import check_options, load_sized
 from recipes.evaluation import measure, unmeasured
+from recipes.training.augmentation import flips
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
 from recipes.training.journal import Journal
+from recipes.training.mirroring import warn_of_flips
 from recipes.training.pausing import complete, is_pausing
 from recipes.training.preparing import BATCH, check_data, prepare
 from recipes.training.progress import Clock, collector_spared, say
@@ -105,6 +107,7 @@ def finetune(
             `"aug_mix"`: three chains of operations, blended, neither with flips, both for RGB; `"mix_up"` and
             `"cut_mix"`: images blended with, or pasted into, others of their batch, labels likewise. Several names are
             applied in their order: `["photo", "mix_up"]`. Or a Keras layer, or a function of (images, seed).
+            A warning says where flips seem to change what images are.
         augmentation_strength: of policies by name: their ranges times this, 0–2; 0 changes nothing.
         patience: epochs without a better validation score after which a stage ends; None never ends one early. The
             best weights of all stages are kept in any case.
@@ -168,6 +171,8 @@ def finetune(
         if finished is not None:
             say(verbose, f"The run in {folder} is complete.")
             return dataclasses.replace(finished, data=data)
+        if augmentation_strength and flips(augmentation):
+            warn_of_flips(data, where)
         clock.lap("data")
         strategy = placement()
         with strategy.scope(), dtype_policy(precision):
