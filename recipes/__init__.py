@@ -33,6 +33,7 @@ _ROOMS = {
     "compress": "compression.ladder",
     "cost": "costs.costing",
     "deep_compress": "compression.deep_compression",
+    "ensemble": "ensembling",
     "evaluate": "evaluation",
     "export": "serving.exporting",
     "factor": "compression.low_rank",

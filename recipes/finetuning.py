@@ -50,6 +50,7 @@ def finetune(
     augmentation: str | list[str] | Any | None = None,
     augmentation_strength: float = 1.0,
     patience: int | None = 10,
+    snapshots: int | None = None,
     precision: str = "auto",
     seed: int = 0,
     cache: str | bool = "auto",
@@ -111,6 +112,10 @@ def finetune(
         augmentation_strength: of policies by name: their ranges times this, 0–2; 0 changes nothing.
         patience: epochs without a better validation score after which a stage ends; None never ends one early. The
             best weights of all stages are kept in any case.
+        snapshots: number of epochs, 2 or more: at the end of each stage the weights of its last so many epochs are
+            averaged, the statistics of BatchNormalization that trains measured anew, and the average kept where its
+            validation score is better than that of the best epoch, or where there are no validation images. They are
+            kept in memory and in checkpoints.
         precision: `"float32"`, `"mixed_float16"`, `"mixed_bfloat16"`, or `"auto"`: mixed where that is faster.
         seed: whole number that decides the head's start, the order of the images, dropout and augmentation. It does
             not change the split: that is `load_data`'s seed.
@@ -158,7 +163,7 @@ def finetune(
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
         (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay). Augmentation: He et
         al. 2015 and Krizhevsky et al. 2012 (resnet), Cubuk et al. 2020, Hendrycks et al. 2020, Zhang et al. 2018 (λ of
-        Beta(0.2, 0.2)), Yun et al. 2019 (λ of Beta(1, 1)).
+        Beta(0.2, 0.2)), Yun et al. 2019 (λ of Beta(1, 1)). Izmailov et al. 2018 (averaged snapshots).
     """
     setup, where = prepare(locals()), "finetune"
     settings, training, stages_of = setup.settings, setup.training, setup.stages_of
@@ -195,7 +200,7 @@ def finetune(
             stages = stages_of(pretrained=network.pretrained)
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
             variables = changing_variables(network, stages, training)
-            journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds)
+            journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds, snapshots or 0)
             has_begun = journal.restore()
             if has_begun:
                 say(verbose, f"The run in {folder} goes on: {describe_place(journal, stages)}.")

@@ -30,6 +30,7 @@ ROOM_MAY_IMPORT = {
     "cropping": {"checks", "layers"},
     "prediction": {"checks", "cropping", "values", "data", "saving"},
     "evaluation": {"checks", "cropping", "timing", "values", "data", "saving", "prediction", "reporting"},
+    "ensembling": {"checks", "values", "bases", "saving", "evaluation"},
     "serving": {"checks", "cropping", "files", "locks", "values", "data", "bases", "saving", "layers"},
     "finetuning": {"checks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"},
     "searching": {

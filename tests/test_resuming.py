@@ -45,6 +45,7 @@ KINDS = {
     },
     "a layer as augmentation, dropout between": {"augmentation": keras.layers.RandomRotation(0.1), "views": None},
     "strong changes, mixed labels": {"augmentation": ["strong", "cut_mix"], "augmentation_strength": 0.7},
+    "averaged snapshots": {"snapshots": 3, "patience": None},
     "cached, in half precision": {"cache": True, "precision": "mixed_float16", "optimizer": "sgd"},
 }
 

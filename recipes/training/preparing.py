@@ -69,6 +69,7 @@ def prepare(arguments, where="finetune"):
         arguments["on_nan"],
         is_parted,
         arguments["accelerate"],
+        arguments["snapshots"],
     )
     if not isinstance(arguments["plan"], str):
         _check_given_plan(arguments, where)
@@ -101,6 +102,8 @@ def _check_numbers(arguments, where):
     for name in ("patience", "checkpoint_steps"):
         if arguments[name] is not None:
             check_whole(where, name, arguments[name])
+    if arguments["snapshots"] is not None:
+        check_whole(where, "snapshots", arguments["snapshots"], least=2)
     if arguments["weight_decay"] is not None:
         check_number(where, "weight_decay", arguments["weight_decay"])
     if arguments["layer_decay"] is not None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from recipes.checks import complaint
 from recipes.data.batches import predict_split, replicas_of, steps_per_epoch, training_batches
+from recipes.training.averaging import average_snapshots
 from recipes.training.frozen_prefix import DROPOUTS, Caching, FrozenParts, frozen_layers, is_fixed
 from recipes.training.interrupting import Interrupt
 from recipes.training.looping import Loop
@@ -44,6 +45,7 @@ class Training:
     on_nan: str = "stop"
     is_parted: bool = False  # whether a batch may go through in parts
     is_accelerated: bool = False  # whether convolutions run by the fastest algorithm
+    snapshots: int | None = None  # epochs at the end of a stage whose weights are averaged
 
 
 def frozen_parts(network, data, stages, training, decided=None):
@@ -194,6 +196,8 @@ def _train(prepared, stage, training, ratios, journal, interrupt):
     loop.run(standing)
     if not len(prepared.valid):
         loop.optimizer.finalize_variable_values(prepared.model.trainable_variables)
+    if training.snapshots:
+        average_snapshots(prepared, journal, standing, loop.measure, stage.name, training.verbose)
     journal.end_stage(stage.name, standing)
     return loop.waited
 
