@@ -10,11 +10,13 @@ from recipes.evaluation import measure, unmeasured
 from recipes.neighbours.fitting import fit_knn
 from recipes.probing.fitting import fit_head
 from recipes.probing.planning import CHOSEN, choose_plan, noted_choice
+from recipes.training.augmentation import flips
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
 from recipes.training.given_data import open_data
 from recipes.training.journal import Journal
 from recipes.training.learning_rate_finder import found_rates
+from recipes.training.mirroring import warn_of_flips
 from recipes.training.opening import images_together
 from recipes.training.pausing import complete, is_pausing
 from recipes.training.preparing import BATCH, check_alone, check_data, prepare
@@ -43,8 +45,10 @@ def finetune(
     weight_decay: float | None = 0.01,
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
-    augmentation: str | Any | None = None,
+    augmentation: str | list[str] | Any | None = None,
+    augmentation_strength: float = 1.0,
     patience: int | None = 10,
+    snapshots: int | None = None,
     precision: str = "auto",
     seed: int = 0,
     cache: str | bool = "auto",
@@ -104,9 +108,24 @@ def finetune(
             given optimizer's own.
         dropout: fraction of the head's inputs dropped in training (0–1).
         label_smoothing: fraction of each label spread over the classes (0–1).
-        augmentation: None, `"flip"`, `"photo"`, `"scan"`, a Keras layer or a function of (images, seed).
+        augmentation: random changes to training images: None or `"none"`; `"flip"`: left for right; `"light"`: flip,
+            zoom and shift by up to 5 %, brightness and contrast ±10 %; `"photo"`: flip, zoom by 1–1.3 at a random
+            place, brightness and contrast ±20 %; `"scan"`: zoom by 0.9–1.1 and shift by up to 10 %, no flip, for digits
+            and the like; `"resnet"`: flip, short side in 256–480 for a crop of 224, or as many times the image's own,
+            and colour noise along principal components; `"strong"`: flip, rotation ±15°, shear ±0.1, stretch 3/4–4/3,
+            zoom 1/1.2–1.2, shift ±10 %, for every other image a lens that distorts, brightness and contrast ±30 %,
+            saturation ±40 %, hue ±18°, colour noise; `"rand_augment"`: 2 of 11 operations at half their magnitude, and
+            `"aug_mix"`: three chains of operations, blended, neither with flips, both for RGB; `"mix_up"` and
+            `"cut_mix"`: images blended with, or pasted into, others of their batch, labels likewise. Several names are
+            applied in their order: `["photo", "mix_up"]`. Or a Keras layer, or a function of (images, seed).
+            A warning says where flips seem to change what images are.
+        augmentation_strength: of policies by name: their ranges times this, 0–2; 0 changes nothing.
         patience: epochs without a better validation score after which a stage ends; None never ends one early. The
             best weights of all stages are kept in any case.
+        snapshots: number of epochs, 2 or more: at the end of each stage the weights of its last so many epochs are
+            averaged, the statistics of BatchNormalization that trains measured anew, and the average kept where its
+            validation score is better than that of the best epoch, or where there are no validation images. They are
+            kept in memory and in checkpoints.
         precision: `"float32"`, `"mixed_float16"`, `"mixed_bfloat16"`, or `"auto"`: mixed where that is faster.
         seed: whole number that decides the head's start, the order of the images, dropout and augmentation. It does
             not change the split: that is `load_data`'s seed.
@@ -154,18 +173,23 @@ def finetune(
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
         (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay); Kumar et al. 2022,
         "Fine-tuning can distort pretrained features and underperform out-of-distribution" (a fitted head first).
+        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay). Augmentation: He et
+        al. 2015 and Krizhevsky et al. 2012 (resnet), Cubuk et al. 2020, Hendrycks et al. 2020, Zhang et al. 2018 (λ of
+        Beta(0.2, 0.2)), Yun et al. 2019 (λ of Beta(1, 1)). Izmailov et al. 2018 (averaged snapshots).
     """
     setup, where = prepare(locals()), "finetune"
     settings, training, stages_of = setup.settings, setup.training, setup.stages_of
     clock = Clock()
     with run_folder(out, where) as folder, collector_spared():
         data = open_data(data, base, weights, image_size, where)
-        check_data(data, training)
+        check_data(data, training, augmentation)
         settings["data_fingerprint"] = data.fingerprint
         finished = begin_run(folder, settings, resume, where)
         if finished is not None:
             say(verbose, f"The run in {folder} is complete.")
             return dataclasses.replace(finished, data=data)
+        if augmentation_strength and flips(augmentation):
+            warn_of_flips(data, where)
         clock.lap("data")
         strategy = placement()
         with strategy.scope(), dtype_policy(precision):
@@ -195,7 +219,7 @@ def finetune(
                 head_start = chosen.head_start if head in HEADS else "random"
                 clock.lap("choosing")
             variables = changing_variables(network, stages, training)
-            journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds)
+            journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds, snapshots or 0)
             has_begun = journal.restore()
             if has_begun:
                 say(verbose, f"The run in {folder} goes on: {describe_place(journal, stages)}.")

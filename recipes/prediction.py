@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from recipes.checks import check_whole, complaint
+from recipes.cropping import check_crops, with_crops
 from recipes.data.batches import predict_split
 from recipes.data.reading import decode_all
 from recipes.data.sources.arrays import check_pixels
@@ -13,7 +14,14 @@ from recipes.saving import open_classifier
 from recipes.values import Prediction, Split
 
 
-def predict(model: str | Any, images: list[str] | Any, *, batch_size: int = 32):
+def predict(
+    model: str | Any,
+    images: list[str] | Any,
+    *,
+    batch_size: int = 32,
+    crops: int | str = 1,
+    average: str = "probabilities",
+):
     """Say what is in images.
 
     1. Decode files or bytes by the decoder that training used, EXIF orientation included; bring arrays to size alike.
@@ -25,6 +33,8 @@ def predict(model: str | Any, images: list[str] | Any, *, batch_size: int = 32):
         images: one image or a list of them: a path, the bytes of an encoded file, or an array `(height, width)`,
             `(height, width, channels)` or `(images, height, width, channels)` of RGB 0–255.
         batch_size: images that run through the model together.
+        crops: as in `recipes.export`: 2, 5 or 10 crops of each image, or `"resnet"`, five scales.
+        average: of the crops' `"probabilities"` or `"logits"`.
 
     Returns:
         A `Prediction` for one image, a list of them for several.
@@ -39,7 +49,8 @@ def predict(model: str | Any, images: list[str] | Any, *, batch_size: int = 32):
     """
     where = "predict"
     check_whole(where, "batch_size", batch_size)
-    classifier = open_classifier(model, where)
+    check_crops(crops, average, where)
+    classifier = with_crops(open_classifier(model, where), crops, average)
     if hasattr(images, "__array__") or hasattr(images, "__array_interface__"):  # arrays, tensors and Pillow's images
         images = np.asarray(images)
     one = isinstance(images, (str, os.PathLike, bytes)) or (isinstance(images, np.ndarray) and images.ndim < 4)

@@ -169,6 +169,8 @@ class Report:
         versions: of Python and of the packages that matter.
         seconds: wall seconds by part of the run, since it was last resumed.
         is_repeatable: whether the same call would give the same bits on this hardware; None where nothing was trained.
+        crops: of an average over crops: `crops`, `average`, `passes` (how many times the pixels of one crop the network
+            sees), `milliseconds` for an image, `single_milliseconds` and `single`, the scores of a single crop.
     """
 
     scores: dict[str, float]
@@ -184,6 +186,7 @@ class Report:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     is_repeatable: bool | None = None
+    crops: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __repr__(self):
         from recipes.reporting.tables import report_table
@@ -234,17 +237,17 @@ class Result:
             f"{self.report.split} accuracy {self.report.scores['accuracy']:.4f})"
         )
 
-    def predict(self, images):
+    def predict(self, images, **options):
         """See `recipes.predict`."""
         import recipes
 
-        return recipes.predict(self, images)
+        return recipes.predict(self, images, **options)
 
-    def evaluate(self, data):
+    def evaluate(self, data, **options):
         """See `recipes.evaluate`."""
         import recipes
 
-        return recipes.evaluate(self, data)
+        return recipes.evaluate(self, data, **options)
 
     def add_class(self, name, images, **options):
         """See `recipes.add_class`."""

@@ -32,13 +32,53 @@ def mean_over_crops(layer, images):
     return np.mean(answers, axis=0)
 
 
+def mean_over_scales(layer, images):
+    """Of a classifier without a bound on its images' size: the same layers built for any size, scale by scale."""
+    image = x = keras.Input((None, None, 3))
+    for inner in layer.model.layers:
+        x = inner(x)
+    anywhere, scores = keras.Model(image, x), []
+    for scale in (224, 256, 384, 480, 640):
+        size = round(6 * scale / 224), round(7 * scale / 224)
+        resized = reference_resize(images, size)
+        answers = [anywhere.predict(part, verbose=0) for part in (resized, resized[:, :, ::-1])]
+        scores.append(np.mean(np.log(answers), axis=0))
+    mean = np.exp(np.mean(scores, axis=0))
+    return mean / mean.sum(-1, keepdims=True)
+
+
+def reference_resize(images, size):
+    """Bilinear, a triangle as wide as two pixels of the smaller image, one axis after the other."""
+    for axis, count in enumerate(size, start=1):
+        pixels = images.shape[axis]
+        step = pixels / count
+        images = np.moveaxis(images, axis, -1)
+        made = []
+        for place in range(count):
+            center = min(max((place + 0.5) * step - 0.5, 0), pixels - 1)
+            weights = np.maximum(0, 1 - np.abs(np.arange(pixels) - center) / max(step, 1))
+            made.append(images @ (weights / weights.sum()))
+        images = np.moveaxis(np.stack(made, axis=-1), -1, axis)
+    return images.astype("float32")
+
+
 AUGMENTATION = (
     LayerCase(
         "CropAverage",
         lambda: layers.CropAverage(small_classifier()),
         (11, 9, 3),
         mean_over_crops,
-        bad=(({"model": 3}, "model=3"), ({"model": None, "crops": 3}, "crops=3")),
+        bad=(
+            ({"model": 3}, "model=3"),
+            ({"model": None, "crops": 3}, "crops=3"),
+            ({"model": None, "average": "scores"}, "average='scores'"),
+        ),
+    ),
+    LayerCase(
+        "CropAverage over scales",
+        lambda: layers.CropAverage(small_classifier(), "resnet", average="logits"),
+        (17, 20, 3),
+        mean_over_scales,
     ),
     LayerCase(
         "RandomResizedCrop",

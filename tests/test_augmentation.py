@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from cases_augmentation import mean_over_crops, small_classifier
+from cases_augmentation import mean_over_crops, reference_resize, small_classifier
 from keras import ops
 
 import layers
@@ -269,6 +269,42 @@ def test_fewer_crops_are_averaged_too(random, crops):
     layer, images = layers.CropAverage(small_classifier(), crops), random.normal(size=(2, 11, 10, 3)).astype("float32")
     found = keras.ops.convert_to_numpy(layer(images))
     np.testing.assert_allclose(found, mean_over_crops(layer, images), atol=1e-6)
+
+
+def test_logits_are_averaged_as_logarithms(random):
+    layer = layers.CropAverage(small_classifier(), 2, average="logits")
+    images = random.normal(size=(3, 6, 7, 3)).astype("float32")
+    one, other = (layer.model.predict(part, verbose=0) for part in (images, images[:, :, ::-1]))
+    mean = np.sqrt(one * other)
+    np.testing.assert_allclose(numpy(layer(images)), mean / mean.sum(-1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(16, 18), (22, 26)])
+def test_a_classifier_of_one_size_takes_ten_crops_of_each_scale(random, size):
+    """Dense layers on all pixels; scales of 8: 8, 9, 14, 17 and 23."""
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    )
+    layer = layers.CropAverage(model, "resnet")
+    assert not layer.is_whole and layer.passes == 42
+    images = random.normal(size=(2, *size, 1)).astype("float32")
+    means = []
+    for side in (8, 9, 14, 17, 23):
+        resized = reference_resize(images, (side, side))
+        ends = side - 8
+        places = [(ends // 2, ends // 2)] + [(top, left) for top in (0, ends) for left in (0, ends)]
+        views = [resized[:, top : top + 8, left : left + 8] for top, left in places]
+        answers = [numpy(model(part)) for view in views for part in (view, view[:, :, ::-1])]
+        means.append(np.mean(answers[:2] if side == 8 else answers, axis=0))
+    np.testing.assert_allclose(numpy(layer(images)), np.mean(means, axis=0), atol=1e-6)
+
+
+def test_passes_count_the_pixels_that_the_classifier_sees():
+    assert [layers.CropAverage(small_classifier(), crops).passes for crops in (1, 2, 5, 10)] == [1, 2, 5, 10]
+    model = keras.Sequential([keras.Input((224, 224, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
+    layer = layers.CropAverage(model, "resnet")
+    assert layer.is_whole
+    assert layer.passes == pytest.approx(2 * sum((side / 224) ** 2 for side in (224, 256, 384, 480, 640)))
 
 
 def test_crops_that_are_larger_than_the_image_are_refused(random):

@@ -563,7 +563,7 @@ def test_batches_keep_images_and_labels_together(photo_data):
 def test_augmentation_depends_on_seed_and_place_alone(photo_data):
     from recipes.training.augmentation import make_augmentation
 
-    for kind in ("flip", "photo", "scan"):
+    for kind in ("flip", "light", "photo", "scan", "resnet", "strong"):
         augment = make_augmentation(kind, 0, "test")
         runs = [
             [images for images, _ in training_batches(photo_data.train, 8, epochs=2, seed=5, augment=augment)]

@@ -7,7 +7,7 @@ import pytest
 import layers
 import recipes
 from recipes.compression.bit_layers import METHODS, in_plain_layers, with_few_bits
-from recipes.compression.renormalizing import measure_statistics
+from recipes.training.statistics import measure_statistics
 
 WAYS = [(bits, method) for bits, methods in METHODS.items() for method in methods]
 QUICK = recipes.Recovery(epochs=4, learning_rate=3e-3, batch_size=64, weight_decay=0.0)

@@ -44,6 +44,8 @@ KINDS = {
         "optimizer": keras.optimizers.SGD(0.01, momentum=0.9, use_ema=True, ema_momentum=0.8),
     },
     "a layer as augmentation, dropout between": {"augmentation": keras.layers.RandomRotation(0.1), "views": None},
+    "strong changes, mixed labels": {"augmentation": ["strong", "cut_mix"], "augmentation_strength": 0.7},
+    "averaged snapshots": {"snapshots": 3, "patience": None},
     "cached, in half precision": {"cache": True, "precision": "mixed_float16", "optimizer": "sgd"},
 }
 

@@ -205,7 +205,7 @@ def test_given_samples_and_a_bound_of_ones_own(classifier, photo_data, tmp_path)
         ({"formats": ()}, ValueError, "formats must name at least one"),
         ({"tolerance": 0}, ValueError, "tolerance must be above 0"),
         ({"samples": []}, ValueError, "samples must hold an image"),
-        ({"crops": 3}, ValueError, "crops must be one of"),
+        ({"crops": 3}, ValueError, "crops is not known"),
         ({"samples": ["missing.jpg"]}, FileNotFoundError, "each sample must be there"),
         ({"samples": [np.zeros((4, 4, 3))]}, TypeError, "samples must be paths, bytes, or uint8 arrays"),
     ],

@@ -23,6 +23,16 @@ def resample_windows(images, top, left, height, width, size):
     return ops.einsum("bjw,biwc->bijc", columns, images)
 
 
+def resample(images, size):
+    """Whole images resized, as `resample_windows` does it, with the same weights for all of them."""
+    (height, width), (tall, wide) = size, ops.shape(images)[1:3]
+    edge, pixels = ops.zeros((1,)), ops.ones((1,))
+    rows = _weights(edge, pixels * ops.cast(tall, "float32"), height, tall)[0]
+    columns = _weights(edge, pixels * ops.cast(wide, "float32"), width, wide)[0]
+    images = ops.einsum("ih,bhwc->biwc", rows, images)
+    return ops.einsum("jw,biwc->bijc", columns, images)
+
+
 def _weights(start, extent, count, pixels):
     """`(batch, count, pixels)`: how much each pixel of an axis counts for each that is made."""
     step = extent / count

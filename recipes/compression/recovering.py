@@ -30,7 +30,7 @@ class Recovery:
         schedule: `"cosine"` or `"constant"`, within the epochs of each cut.
         weight_decay: decoupled, as a multiple of the rate per step.
         batch_size: images per step.
-        augmentation: None, `"flip"`, `"photo"`, `"scan"`, a Keras layer or a function of (images, seed).
+        augmentation: as in `recipes.finetune`, at its usual strength.
         distillation: share of the loss that goes by the answers of the network as it came, instead of the labels,
             0–0.99.
         temperature: by which both answers are softened for that, above 0.

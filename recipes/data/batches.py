@@ -23,7 +23,7 @@ _VECTORS = 1024  # that go through a head together, at least
 plain = tf.autograph.experimental.do_not_convert
 
 
-def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas=1, start=0):
+def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas=1, start=0, classes=None):
     """All batches of all epochs, in an order that depends on nothing but the seed and the number of the epoch.
 
     The last batch of an epoch may be smaller; no image is left out. The caller keeps `source` alive.
@@ -35,12 +35,15 @@ def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas
         epochs: how many times each image is drawn.
         seed: whole number.
         augment: None, or a function of (float32 images, int64 pair that seeds this batch) that gives float32 images.
+            One with the attribute `mixes` takes float32 targets `(batch, classes)`, too, and gives both.
         replicas: devices that share a batch; see `_fetch`.
         start: number of the first batch; those before it are not made.
+        classes: how many there are, for an `augment` that mixes.
 
     Returns:
         `tf.data.Dataset` of (images, labels[, weights]): uint8 `(batch, height, width, channels)`, or float32 when
-        augmented; int32 `(batch,)`; `steps_per_epoch(source, batch_size)` batches an epoch.
+        augmented; int32 `(batch,)`, or float32 `(batch, classes)` when mixed; `steps_per_epoch(source, batch_size)`
+        batches an epoch.
     """
     count, steps = len(source), steps_per_epoch(source, batch_size)
 
@@ -63,8 +66,11 @@ def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas
         return _finish(batches)
 
     def change(number, batch):
-        images, *others = batch
-        return (augment(tf.cast(images, tf.float32), tf.stack([tf.constant(seed, tf.int64), number])), *others)
+        images, labels, *others = batch
+        images, pair = tf.cast(images, tf.float32), tf.stack([tf.constant(seed, tf.int64), number])
+        if getattr(augment, "mixes", False):
+            return (*augment(images, pair, tf.one_hot(labels, classes)), *others)
+        return (augment(images, pair), labels, *others)
 
     parallel = None if getattr(augment, "has_state", False) else _CHANGING
     return _finish(batches.map(change, num_parallel_calls=parallel))

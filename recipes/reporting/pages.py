@@ -8,7 +8,7 @@ import warnings
 
 from recipes.files import write_text
 from recipes.reporting.plots import plot_confusion, plot_curves
-from recipes.reporting.tables import amount, cells, title, worst_first
+from recipes.reporting.tables import amount, cells, crops_line, title, worst_first
 
 _WRONG = 30
 # The policy forbids scripts and the network even where a browser would find some.
@@ -56,6 +56,7 @@ def write_page(report, path):
     sections = (
         f"<h1>{html.escape(name)}</h1>",
         _scores(report),
+        f"<p>{html.escape(crops_line(report.crops))}</p>" if report.crops else "",
         section("Curves", picture(plot_curves(report), "curves") if report.curves.get("loss") else ""),
         section("Confusion matrix", picture(plot_confusion(report), "confusion matrix")),
         section("Classes, lowest F1 first", _per_class(report)),

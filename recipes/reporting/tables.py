@@ -85,7 +85,19 @@ def _head(report):
     return [
         f"{cut(report.split, 20)} split · {images:,} images · {len(report.class_names):,} classes",
         *_wrap("", line),
+        *(_wrap("", crops_line(report.crops)) if report.crops else []),
     ]
+
+
+def crops_line(crops):
+    """What an average over crops brings and costs, as text."""
+    what = "five scales" if crops["crops"] == "resnet" else f"{crops['crops']} crops"
+    single = crops["single"]
+    return (
+        f"average of the {crops['average']} of {what}; a single crop has accuracy {single['accuracy']:.4f}, loss"
+        f" {single['loss']:.4f}; {crops['passes']:.3g} times its forward passes,"
+        f" {crops['milliseconds']:.3g} ms an image instead of {crops['single_milliseconds']:.3g}"
+    )
 
 
 def _per_class(report):

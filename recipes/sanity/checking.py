@@ -13,7 +13,7 @@ from recipes.sanity.labels import check_labels
 from recipes.sanity.learning import check_gradients, check_overfitting, check_start, check_weights
 from recipes.sanity.pixels import check_pixels, check_preprocessing
 from recipes.sanity.subject import open_subject
-from recipes.training.augmentation import make_augmentation
+from recipes.training.augmentation import change, make_augmentation
 from recipes.training.devices import dtype_policy
 from recipes.training.progress import collector_spared
 
@@ -118,7 +118,8 @@ def _seen(subject):
     images, labels = subject.pick(_SEEN)
     seen = {"images": images.astype("float32")}
     if subject.augment is not None:
-        seen["augmented"] = np.asarray(subject.augment(seen["images"], np.array([subject.seed, 0])), "float32")
+        pair, targets = np.array([subject.seed, 0]), np.eye(subject.model.output_shape[-1], dtype="float32")[labels]
+        seen["augmented"] = np.asarray(change(subject.augment, seen["images"], pair, targets)[0], "float32")
     preprocessing = subject.preprocessing()
     if preprocessing is not None:
         last = list(seen.values())[-1]

@@ -116,7 +116,8 @@ def train_head(setup, arguments, data, rows, folder):
         stages = setup.stages_of(pretrained=arguments["weights"] is not None)
         seconds = arguments["checkpoint_seconds"]
         variables = changing_variables(network, stages, training)
-        journal = Journal(checkpoints_of(folder), variables, arguments["checkpoint_steps"], seconds)
+        steps, kept = arguments["checkpoint_steps"], training.snapshots or 0
+        journal = Journal(checkpoints_of(folder), variables, steps, seconds, kept)
         if not journal.restore():
             # As FrozenParts would have it, which takes over when the run is finished: every stage goes by the rows.
             journal.decided.update({str(number): True for number in range(len(stages))} | {FrozenParts.TEST_FITS: True})

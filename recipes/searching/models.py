@@ -23,6 +23,7 @@ DEFAULTS = {
     "batch_size": 32,
     "image_size": None,
     "augmentation": None,
+    "augmentation_strength": 1.0,
     "patience": 10,
     "precision": "float32",
     "seed": 0,
@@ -38,7 +39,11 @@ def check_fit(settings, where):
         check_whole(where, "patience", settings["patience"])
     check_whole(where, "seed", settings["seed"], least=0)
     check_choice(where, "precision", settings["precision"], PRECISIONS)
-    make_augmentation(settings["augmentation"], settings["seed"], where)
+    _augmentation(settings, where)
+
+
+def _augmentation(settings, where):
+    return make_augmentation(settings["augmentation"], settings["seed"], where, settings["augmentation_strength"])
 
 
 def explore(build, hp, where):
@@ -113,19 +118,26 @@ def _journal(model, folder):
 
 def _fit(model, settings, data, journal, interrupt, where):
     standing = journal.standing
-    steps = steps_per_epoch(data.train, settings["batch_size"])
+    steps, classes = steps_per_epoch(data.train, settings["batch_size"]), len(data.class_names)
+    augment = _augmentation(settings, where)
+    is_mixed = getattr(augment, "mixes", False)
     batches = training_batches(
         data.train,
         settings["batch_size"],
         epochs=settings["epochs"],
         seed=settings["seed"],
-        augment=make_augmentation(settings["augmentation"], settings["seed"], where),
+        augment=augment,
         start=standing.epoch * steps,
+        classes=classes,
     )
-    classes = len(data.class_names) if _takes_one_hot(model.loss) else None
+    takes_numbers = not _takes_one_hot(model.loss)
+    if is_mixed and takes_numbers:
+        mend = "Compile the model with categorical_crossentropy."
+        rule = "labels that augmentation mixes need a loss of shares"
+        raise ValueError(complaint(where, rule, f"loss={model.loss!r}", mend))
 
     def form(images, labels):
-        return tf.cast(images, tf.float32), labels if classes is None else tf.one_hot(labels, classes)
+        return tf.cast(images, tf.float32), labels if takes_numbers or is_mixed else tf.one_hot(labels, classes)
 
     keeper = _Keeper(standing, journal, interrupt, _measurer(model, data, settings), settings)
     if not keeper.is_enough():

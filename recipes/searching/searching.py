@@ -74,8 +74,8 @@ def search(
             choices with what belongs to each alone: `{"sgd": {"learning_rate": (0.1, 0.01)}, "adamw": {}}`.
         build: function of KerasTuner's `hp` that gives a compiled `keras.Model`, from RGB 0–255 to class
             probabilities, in place of `base`. Then `space` and `settings` may hold epochs, batch_size, image_size,
-            augmentation, patience, precision and seed. A search that goes on sees whether it has changed, but not
-            whether what it calls has.
+            augmentation, augmentation_strength, patience, precision and seed. A search that goes on sees whether it has
+            changed, but not whether what it calls has.
         settings: arguments of `finetune` that are the same in every trial.
         method: `"random"`; `"grid"`: every combination, once; `"bayesian"`: where a Gaussian process expects most, so
             many trials ahead as there are workers when the search begins;

@@ -71,7 +71,8 @@ def make_card(result, samples, proofs, sizes, *, precisions, is_simplified, crop
 def card_text(card):
     """The card as Markdown for people."""
     size = "×".join(str(side) for side in card["input"]["image_size"])
-    is_many = card["crops"] > 1
+    is_many = card["crops"] != 1
+    over = "five scales" if card["crops"] == "resnet" else f"{card['crops']} crops"
     lines = [f"# {card['name']}", "", f"An image classifier, exported {card['created']}.", ""]
     lines += [
         f"- **Classes** ({len(card['classes'])}): {', '.join(card['classes'][:50])}"
@@ -87,9 +88,7 @@ def card_text(card):
         how = ", by this file" if card["is_measured_as_file"] else ", in float32" * is_other
         lines += [f"- **Measured** on the {card['measured_on']} split{', by one crop' * is_many}{how}: {told}"]
         if is_many and "in_the_report" in card["proof"]:
-            lines += [
-                f"- **Averaged over {card['crops']} crops**: accuracy {card['proof']['in_the_report']['accuracy']:.4g}"
-            ]
+            lines += [f"- **Averaged over {over}**: accuracy {card['proof']['in_the_report']['accuracy']:.4g}"]
         settings = ", ".join(f"{name} {value}" for name, value in card["trained_on"].items() if value is not None)
         lines += [f"- **Trained on** {settings}"]
     else:

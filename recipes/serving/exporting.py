@@ -8,12 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import keras
-
 import layers
 from recipes.bases.flattening import flat_copy
 from recipes.bases.simplifying import simplified
 from recipes.checks import check_number, complaint
+from recipes.cropping import check_crops, with_crops
 from recipes.files import sync_folder, write_json, write_text
 from recipes.locks import lock
 from recipes.saving import open_classifier, writable_folder
@@ -26,7 +25,6 @@ from recipes.serving.running import FileRunner
 from recipes.serving.warmup import write_warmup
 
 _TEMPORARY = ".export-"
-_LARGER = 8 / 7  # 256 for 224
 
 
 def export(
@@ -37,7 +35,8 @@ def export(
     precision: str | None = None,
     calibration: dict[str, Any] | str | Any = None,
     samples: list[str] | Any = None,
-    crops: int = 1,
+    crops: int | str = 1,
+    average: str = "probabilities",
     simplify: bool = False,
     tolerance: float | None = None,
 ):
@@ -71,8 +70,10 @@ def export(
             are run; or an array of images at the model's size. None: the data that the Result was trained on.
         samples: paths, bytes or arrays to prove it with; by default the raw files of the measured split where they are
             still there, else its images, else made-up ones. At most 512 of them, spread evenly, are run.
-        crops: 2, 5 or 10 to average the answers over crops of an image that is taken 8/7 as large, see
-            `layers.CropAverage`; each costs as much as one image.
+        crops: 2, 5 or 10 to average the answers over crops of an image that is taken 8/7 as large, or `"resnet"` for
+            five scales, up to 20/7; see `layers.CropAverage`. Each crop costs as much as one image; `recipes.evaluate`
+            with the same `crops` says what they bring.
+        average: of the crops' `"probabilities"` or `"logits"`.
         simplify: whether BatchNormalization is folded into convolutions, `ResizeConv` collapsed and ReLU put behind
             max-pooling first.
         tolerance: largest difference of a probability, above 0; by default 1e-5, for ONNX and LiteRT 1e-4, and for
@@ -101,19 +102,22 @@ def export(
     check_names(result.class_names, where)
     _check_algorithms(result.model, formats, where)
     precisions = {name: precision_of(name, result.model, precision) for name in formats}
+    check_crops(crops, average, where)
     images = None
     if any(needs_images(name, precisions[name], result.model) for name in formats):
         images = images_for_ranges(calibration, result, where)
-    measured = _with_crops(result, crops)
+    measured = with_crops(result, crops, average)
     model = simplified(result.model) if simplify else result.model
 
     def write(name, folder):
         exported = dataclasses.replace(result, model=model)
         if precisions[name] == "float32":
-            return write_format(name, _with_crops(exported, crops), folder)
+            return write_format(name, with_crops(exported, crops, average), folder)
         flat = flat_copy(result.model, where)
         exported = dataclasses.replace(result, model=stored(name, flat, precisions[name], where, images)[0])
-        return write_quantized(name, exported, folder, precisions[name], lambda inner: _with_crops(inner, crops))
+        return write_quantized(
+            name, exported, folder, precisions[name], lambda inner: with_crops(inner, crops, average)
+        )
 
     tolerances = {name: tolerance or tolerance_of(name, result.model) for name in formats}
     told = {"is_simplified": model is not result.model, "crops": crops}
@@ -182,17 +186,6 @@ def _proof(name, folder, chosen, result, tolerance, precision):
     proof = prove(name, folder, chosen, tolerance, "export", answers)
     told = chosen.in_the_report(result, answers)
     return proof | ({"in_the_report": told} if told["images"] else {})
-
-
-def _with_crops(result, crops):
-    """The classifier that averages over crops of an image that is taken larger."""
-    if crops == 1:
-        return result
-    average = layers.CropAverage(result.model, crops)
-    size = tuple(round(side * _LARGER) for side in result.image_size)
-    image = keras.Input((*size, result.channels), name="images")
-    model = keras.Model(image, average(image), name=result.model.name)
-    return dataclasses.replace(result, model=model, image_size=size)
 
 
 def _check_algorithms(model, formats, where):

@@ -4,32 +4,89 @@ import keras
 import tensorflow as tf
 
 from recipes.bases.seeding import seed_config
-from recipes.checks import check_choice, complaint
+from recipes.checks import check_choice, check_number, complaint
+from recipes.training.policies import FLIPPING, MIXING, POLICIES, RGB_ONLY
 
-AUGMENTATIONS = ("flip", "photo", "scan")
+AUGMENTATIONS = ("none", *POLICIES)
+MOST = 2.0  # times the usual strength
 
 
-def make_augmentation(augmentation, seed, where):
-    """A function of (float32 images 0–255, seed pair) from what `finetune` takes as `augmentation`.
+def make_augmentation(augmentation, seed, where, strength=1.0):
+    """A function of (float32 images 0–255, seed pair) from what `finetune` takes as `augmentation`; None for none.
+
+    One that mixes images has the attribute `mixes`, takes targets, one-hot float32 `(batch, classes)`, after these, and
+    gives both. One that has the attribute `has_state` is for one batch after the other.
 
     Args:
-        augmentation: None; `"flip"`: left and right; `"photo"`: flip, then zoom by 1–1.3 at a random place, then
-            brightness and contrast ±20 %; `"scan"`: zoom by 0.9–1.1 and shift by up to 10 %, no flip, for digits and
-            the like; a Keras layer; or a function of (images, seed) that follows `tf.random.stateless_uniform`.
+        augmentation: None; one of `AUGMENTATIONS` or several one after the other (see `recipes.finetune`); a Keras
+            layer; or a function of (images, seed) that follows `tf.random.stateless_uniform`.
         seed: of the run, for layers that have none of their own.
         where: for errors.
+        strength: of policies by name, as a multiple of their usual one, 0–2.
     """
-    if augmentation is None:
-        return None
-    if isinstance(augmentation, keras.layers.Layer):
-        return _from_layer(augmentation, seed)
-    if callable(augmentation):
-        return augmentation
-    if not isinstance(augmentation, str):
-        mend = f"Pass None, one of {', '.join(AUGMENTATIONS)}, a Keras layer or a function of (images, seed)."
+    check_number(where, "augmentation_strength", strength, most=MOST)
+    if isinstance(augmentation, keras.layers.Layer) or callable(augmentation):
+        if strength != 1:
+            mend = "Leave augmentation_strength out, or name a policy."
+            received = f"augmentation_strength={strength} and {augmentation!r}"
+            raise ValueError(complaint(where, "augmentation_strength is for policies by name", received, mend))
+        return _from_layer(augmentation, seed) if isinstance(augmentation, keras.layers.Layer) else augmentation
+    names = names_of(augmentation, where)
+    return _chain([POLICIES[name](strength) for name in names], names) if names and strength else None
+
+
+def names_of(augmentation, where="augmentation"):
+    """The policies that an augmentation names, in order; a layer or a function names none."""
+    if augmentation is None or callable(augmentation):
+        return ()
+    names = (augmentation,) if isinstance(augmentation, str) else augmentation
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+        mend = f"Pass None, one or several of {', '.join(POLICIES)}, a Keras layer or a function of (images, seed)."
         raise TypeError(complaint(where, "augmentation is of no known kind", repr(augmentation), mend))
-    check_choice(where, "augmentation", augmentation, AUGMENTATIONS)
-    return {"flip": _flip, "photo": _photo, "scan": _scan}[augmentation]
+    for name in names:
+        check_choice(where, "augmentation", name, AUGMENTATIONS)
+    return tuple(name for name in names if name != "none")
+
+
+def flips(augmentation):
+    """Whether an augmentation is known to show images left for right."""
+    if isinstance(augmentation, keras.layers.RandomFlip):
+        return "horizontal" in str(augmentation.get_config()["mode"])
+    return bool(FLIPPING & set(names_of(augmentation)))
+
+
+def check_channels(augmentation, channels, where):
+    """Raise ValueError where a policy does not take images of so many channels."""
+    colourful = sorted(RGB_ONLY & set(names_of(augmentation)))
+    if colourful and channels != 3:
+        mend = 'Pass augmentation="strong" or "scan", say.'
+        received = f"images of {channels} channel(s)"
+        raise ValueError(complaint(where, f"augmentation={colourful[0]!r} takes RGB images", received, mend))
+
+
+def change(augment, images, pair, targets):
+    """(images, targets) as an augmentation, or None, gives them: float32 images, one-hot float32 targets."""
+    if augment is None:
+        return images, targets
+    return augment(images, pair, targets) if getattr(augment, "mixes", False) else (augment(images, pair), targets)
+
+
+def _chain(changes, names):
+    """One policy after the other, each by a seed of its own."""
+    if len(changes) == 1 and names[0] not in MIXING:
+        return changes[0]
+
+    def augment(images, pair, targets=None):
+        for number, (name, change) in enumerate(zip(names, changes, strict=True)):
+            seed = tf.random.experimental.stateless_fold_in(pair, number)
+            if name in MIXING:
+                images, targets = change(images, seed, targets)
+            else:
+                images = change(images, seed)
+        return images if targets is None else (images, targets)
+
+    augment.mixes = bool(MIXING & set(names))
+    return augment
 
 
 def _from_layer(layer, seed):
@@ -51,47 +108,3 @@ def _from_layer(layer, seed):
 
     augment.has_state = True
     return augment
-
-
-def _flip(images, seed):
-    chosen = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seed) < 0.5
-    return tf.where(chosen, images[:, :, ::-1], images)
-
-
-def _photo(images, seed):
-    images = _zoom(_flip(images, seed + 1), seed + 2, (1.0, 1.3), inside=True)
-    return _light(images, seed + 3)
-
-
-def _scan(images, seed):
-    return _zoom(images, seed, (0.9, 1.1), inside=False)
-
-
-def _zoom(images, seed, factors, inside):
-    """Zoom every image by its own factor at its own place; `inside` keeps to the image, else shift by up to 10 %."""
-    count = tf.shape(images)[0]
-    height, width = (tf.cast(side, tf.float32) for side in (tf.shape(images)[1], tf.shape(images)[2]))
-    draws = tf.random.stateless_uniform((3, count), seed)
-    scale = 1.0 / (factors[0] + (factors[1] - factors[0]) * draws[0])
-    if inside:
-        left, top = draws[1] * (1.0 - scale) * width, draws[2] * (1.0 - scale) * height
-    else:
-        left, top = ((1.0 - scale) / 2 + 0.2 * draw - 0.1 for draw in (draws[1], draws[2]))
-        left, top = left * width, top * height
-    zeros = tf.zeros_like(scale)
-    transforms = tf.stack([scale, zeros, left, zeros, scale, top, zeros, zeros], 1)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=transforms,
-        output_shape=tf.shape(images)[1:3],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )
-
-
-def _light(images, seed):
-    """Brightness and contrast, each by its own factor of 0.8–1.2 per image."""
-    factors = 0.8 + 0.4 * tf.random.stateless_uniform((2, tf.shape(images)[0], 1, 1, 1), seed)
-    mean = tf.reduce_mean(images, (1, 2), keepdims=True)
-    return tf.clip_by_value((mean + factors[0] * (images - mean)) * factors[1], 0.0, 255.0)

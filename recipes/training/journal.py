@@ -1,10 +1,12 @@
 """What a run notes down as it goes, so that it can go on from there after it was stopped."""
 
+import collections
 import dataclasses
 import time
 import warnings
 
 import keras
+import numpy as np
 
 from recipes.training.checkpoints import Checkpoints
 from recipes.training.standing import Standing
@@ -21,6 +23,7 @@ class Journal:
             those of all stages.
         steps: steps from one checkpoint to the next, or None.
         seconds: the same in seconds; longer where checkpoints would take more than a fiftieth of the time.
+        snapshots: epochs of the stage whose weights are kept, the last ones.
 
     Attributes:
         stage: number of the stage that comes next, or is under way.
@@ -30,7 +33,7 @@ class Journal:
         failure: the error of the last checkpoint that was to be written, or None.
     """
 
-    def __init__(self, checkpoints, variables, steps=None, seconds=60.0):
+    def __init__(self, checkpoints, variables, steps=None, seconds=60.0, snapshots=0):
         self.stage, self.curves, self.decided = 0, {"stage": []}, {}
         self._checkpoints, self._variables = checkpoints, variables
         self._steps, self._seconds = steps, seconds
@@ -38,6 +41,7 @@ class Journal:
         self._last = self._start
         self._standing, self._optimizer, self._best = Standing(), None, None
         self._found, self._slowed = {}, 1.0
+        self._snapshots = collections.deque(maxlen=snapshots)
         self.failure = None
         self.is_kept = isinstance(checkpoints, Checkpoints)
 
@@ -55,6 +59,9 @@ class Journal:
         self.decided.update(state["decided"])
         self._standing = Standing(**state["standing"])
         self._best = self._found["best"] or None
+        self._snapshots.clear()
+        count, kept = len(self._variables[self.stage]), self._found["snapshots"]
+        self._snapshots.extend(kept[start : start + count] for start in range(0, len(kept), count or 1))
         _assign(self._variables[self.stage], self._found["network"])
 
     @property
@@ -105,6 +112,23 @@ class Journal:
         """Take the weights that the network has as the best so far."""
         self._best = _values(self._variables[self.stage])
 
+    def keep_snapshot(self):
+        """Take the weights that the network has as those of the epoch that ends."""
+        if self._snapshots.maxlen:
+            self._snapshots.append(_values(self._variables[self.stage]))
+
+    def assign_average(self):
+        """Give the network the mean of the snapshots, where there are two or more; how many there are.
+
+        What is no floating-point number is left as it is.
+        """
+        if len(self._snapshots) > 1:
+            for variable, *values in zip(self._variables[self.stage], *self._snapshots, strict=True):
+                if "float" in keras.backend.standardize_dtype(variable.dtype):
+                    # In double precision, so that the mean of equal numbers is that number.
+                    variable.assign(np.mean(np.array(values, np.float64), axis=0).astype(np.float32))
+        return len(self._snapshots)
+
     def save(self, standing):
         """Write a checkpoint; where that fails, warn and let the run go on with the one before."""
         self._standing = Standing(**dataclasses.asdict(standing))
@@ -121,6 +145,7 @@ class Journal:
             "network": _values(self._variables[self.stage]),
             "optimizer": _values(self._optimizer.variables) if self._optimizer is not None else [],
             "best": self._best or [],
+            "snapshots": [value for snapshot in self._snapshots for value in snapshot],
         }
         try:
             self._checkpoints.save(state, arrays)
@@ -142,6 +167,7 @@ class Journal:
         self.curves["stage"].extend([name] * standing.epoch)
         self.stage += 1
         self._optimizer = self._best = None
+        self._snapshots.clear()
         self.save(Standing(score=standing.score))
 
 

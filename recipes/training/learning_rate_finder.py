@@ -153,6 +153,7 @@ def _batches(prepared, training, steps, run):
         seed=derived_seed(training.seed, "rates", run),
         augment=prepared.augment,
         replicas=replicas_of(prepared.model),
+        classes=prepared.model.output_shape[-1],
     )
 
 

@@ -118,6 +118,7 @@ class Loop:
                     scores["learning_rate"] = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
                 if standing.end_epoch(scores):
                     self.journal.keep_best()
+                self.journal.keep_snapshot()
         except (KeyboardInterrupt, SystemExit):
             if standing.step == self.steps and not self.interrupt.is_forced:  # the epoch is not booked yet
                 self.journal.save(standing)

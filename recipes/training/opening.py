@@ -36,6 +36,7 @@ class Training:
     is_parted: bool = False  # whether a batch may go through in parts
     is_accelerated: bool = False  # whether convolutions run by the fastest algorithm
     finds_rate: str | None = None  # "auto": of each stage; "head": where the head trains alone, in no time; or of none
+    snapshots: int | None = None  # epochs at the end of a stage whose weights are averaged
 
 
 def images_together(training, journal):
@@ -100,15 +101,18 @@ def frozen_noise(network, stage):
 
 
 def crossentropy(label_smoothing, classes):
-    """Cross-entropy per integer label, which label smoothing turns into a distribution over the classes."""
-    if not label_smoothing:
-        return keras.losses.sparse_categorical_crossentropy
+    """Cross-entropy per integer label, or per row of shares `(batch, classes)`, where an augmentation has mixed images;
+    label smoothing turns either into a distribution over the classes.
+    """
 
-    def smoothed_crossentropy(labels, probabilities):
-        targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
+    def loss(labels, probabilities):
+        is_whole = len(labels.shape) == 1
+        if is_whole and not label_smoothing:
+            return keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+        targets = tf.one_hot(tf.cast(labels, tf.int32), classes) if is_whole else labels
         return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
 
-    return smoothed_crossentropy
+    return loss
 
 
 def open_optimizer(model, training, rate, ratios):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recipes.bases import HEADS, check_base, check_head
 from recipes.checks import check_choice, check_number, check_text, check_whole, complaint
-from recipes.training.augmentation import make_augmentation
+from recipes.training.augmentation import check_channels, make_augmentation
 from recipes.training.devices import PRECISIONS
 from recipes.training.frozen_prefix import Caching
 from recipes.training.learning_rate_finder import AUTO, LIGHT
@@ -48,7 +48,6 @@ def prepare(arguments, where="finetune"):
         check_repeatable(settings, where)
     _check_numbers(arguments, where)
     _check_choices(arguments, where)
-    _check_caching(arguments, where)
     check_base(arguments["base"], arguments["weights"], arguments["image_size"], where)
     check_head(where, arguments["head"], arguments["dropout"])
     check_choice(where, "head_start", arguments["head_start"], ("random", "fitted"))
@@ -57,7 +56,10 @@ def prepare(arguments, where="finetune"):
         raise ValueError(complaint(where, 'head_start="fitted" is for a linear head', repr(arguments["head"]), mend))
     if arguments["features"] is not None:
         check_text(where, "features", arguments["features"])
-    augment = make_augmentation(arguments["augmentation"], arguments["seed"], where)
+    strength = arguments["augmentation_strength"]
+    augment = make_augmentation(arguments["augmentation"], arguments["seed"], where, strength)
+    _check_caching(arguments, augment, where)
+    is_told = is_repeatable(settings["augmentation"])
     is_parted = arguments["batch_size"] == "auto"
     finds_rate = _finds_rate(arguments)
     training = Training(
@@ -73,11 +75,12 @@ def prepare(arguments, where="finetune"):
         where,
         arguments["precision"],
         Caching(*(arguments[name] for name in ("cache", "views", "refresh_views", "memory_budget"))),
-        settings["augmentation"] if is_repeatable(settings["augmentation"]) else None,
+        [settings["augmentation"], strength] if is_told else None,
         arguments["on_nan"],
         is_parted,
         arguments["accelerate"],
         finds_rate,
+        arguments["snapshots"],
     )
     if not isinstance(arguments["plan"], str):
         _check_given_plan(arguments, where)
@@ -94,11 +97,12 @@ def prepare(arguments, where="finetune"):
     return Setup(settings, training, stages_of)
 
 
-def check_data(data, training):
-    """Raise where a Data lacks the images that a Training goes by."""
+def check_data(data, training, augmentation=None):
+    """Raise where a Data lacks the images that a Training goes by, or its augmentation does not take them."""
     if training.schedule == "plateau" and not len(data.valid):
         mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
         raise ValueError(complaint(training.where, 'schedule="plateau" needs validation images', repr(data), mend))
+    check_channels(augmentation, data.channels, training.where)
 
 
 def _finds_rate(arguments):
@@ -125,6 +129,8 @@ def _check_numbers(arguments, where):
     for name in ("patience", "checkpoint_steps"):
         if arguments[name] is not None:
             check_whole(where, name, arguments[name])
+    if arguments["snapshots"] is not None:
+        check_whole(where, "snapshots", arguments["snapshots"], least=2)
     if arguments["weight_decay"] is not None:
         check_number(where, "weight_decay", arguments["weight_decay"])
     if arguments["layer_decay"] is not None:
@@ -146,7 +152,7 @@ def _check_choices(arguments, where):
     check_choice(where, "resume", arguments["resume"], ("auto", "restart"))
 
 
-def _check_caching(arguments, where):
+def _check_caching(arguments, augment, where):
     if arguments["cache"] not in ("auto", True, False):
         mend = 'Pass cache="auto", True or False.'
         raise ValueError(complaint(where, 'cache must be "auto", True or False', repr(arguments["cache"]), mend))
@@ -154,9 +160,13 @@ def _check_caching(arguments, where):
     for name in ("views", "refresh_views"):
         if arguments[name] is not None:
             check_whole(where, name, arguments[name])
-    if views is not None and arguments["augmentation"] is None:
+    if views is not None and augment is None:
         mend = 'Pass augmentation="flip", say, or leave views out.'
         raise ValueError(complaint(where, "views needs an augmentation", f"views={views}", mend))
+    if views is not None and getattr(augment, "mixes", False):
+        mend = "Leave views out: then images are mixed anew in every epoch."
+        received = f"augmentation={arguments['augmentation']!r} and views={views}"
+        raise ValueError(complaint(where, "views are of one image each, which mixing is not", received, mend))
     if arguments["refresh_views"] is not None and views is None:
         raise ValueError(complaint(where, "refresh_views needs views", "views=None", "Pass views=4, say."))
     check_whole(where, "memory_budget", arguments["memory_budget"], least=0)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from recipes.data.batches import predict_split, replicas_of, steps_per_epoch, training_batches
+from recipes.training.averaging import average_snapshots
 from recipes.training.frozen_prefix import FrozenParts, frozen_layers, is_fixed
 from recipes.training.interrupting import Interrupt
 from recipes.training.learning_rate_finder import is_sought, swept_images, with_found_rate
@@ -164,6 +165,8 @@ def _train(prepared, stage, training, ratios, journal, interrupt):
     loop.run(standing)
     if not len(prepared.valid):
         loop.optimizer.finalize_variable_values(prepared.model.trainable_variables)
+    if training.snapshots:
+        average_snapshots(prepared, journal, standing, loop.measure, stage.name, training.verbose)
     journal.end_stage(stage.name, standing)
     return loop.waited
 
@@ -186,6 +189,7 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
         augment=prepared.augment,
         replicas=replicas,
         start=standing.epoch * steps + standing.step,
+        classes=classes,
     )
     batches = distribute(model, batches)
 

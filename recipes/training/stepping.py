@@ -23,7 +23,7 @@ class Stepper:
         model: Keras model: its trainable variables, and the losses that its layers add.
         run: function of (rows, training) that computes what `model` does.
         optimizer: Keras optimizer, built.
-        loss: function of integer labels and probabilities, one number each.
+        loss: function of integer labels, or shares of the classes, and probabilities, one number each.
         batches: dataset of (rows, labels[, weights]), as `distribute` gives it.
         size: images that go through the model together; None for the whole batch. The gradients of the parts of a
             batch are brought together before the optimizer takes its step, which is therefore that of the whole; only
@@ -117,6 +117,8 @@ class Stepper:
             scaled = self._optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
         counted = tf.cast(weights > 0, tf.float32)
+        if len(labels.shape) == 2:  # mixed: the class that has most of it counts
+            labels = tf.argmax(labels, -1)
         right = tf.cast(tf.argmax(probabilities, -1, labels.dtype) == labels, tf.float32)
         told = [total, tf.reduce_sum(right * counted), tf.reduce_sum(counted), total + self._health(gradients)]
         return gradients, tf.stack([tf.cast(number, tf.float32) for number in told])
