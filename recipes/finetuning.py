@@ -19,7 +19,7 @@ from recipes.training.learning_rate_finder import found_rates
 from recipes.training.mirroring import warn_of_flips
 from recipes.training.opening import images_together
 from recipes.training.pausing import complete, is_pausing
-from recipes.training.preparing import BATCH, check_alone, check_data, prepare
+from recipes.training.preparing import BATCH, check_alone, for_data, prepare
 from recipes.training.progress import Clock, collector_spared, say
 from recipes.training.runs import begin_run, checkpoints_of, finish_run, run_folder
 from recipes.training.stages import changing_variables, describe_place, frozen_parts, train_stages
@@ -45,6 +45,7 @@ def finetune(
     weight_decay: float | None = 0.01,
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
+    class_weights: str | dict[str, float] | None = None,
     augmentation: str | list[str] | Any | None = None,
     augmentation_strength: float = 1.0,
     patience: int | None = 10,
@@ -108,6 +109,9 @@ def finetune(
             given optimizer's own.
         dropout: fraction of the head's inputs dropped in training (0–1).
         label_smoothing: fraction of each label spread over the classes (0–1).
+        class_weights: where some classes have few images: `"balanced"` weighs all classes alike; a dictionary multiplies
+            the losses of the classes that it names. Validation scores, by which the best weights are chosen, are
+            weighted in the same way: with `"balanced"`, accuracy is the mean of the classes'.
         augmentation: random changes to training images: None or `"none"`; `"flip"`: left for right; `"light"`: flip,
             zoom and shift by up to 5 %, brightness and contrast ±10 %; `"photo"`: flip, zoom by 1–1.3 at a random
             place, brightness and contrast ±20 %; `"scan"`: zoom by 0.9–1.1 and shift by up to 10 %, no flip, for digits
@@ -173,16 +177,16 @@ def finetune(
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
         (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay); Kumar et al. 2022,
         "Fine-tuning can distort pretrained features and underperform out-of-distribution" (a fitted head first).
-        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay). Augmentation: He et
-        al. 2015 and Krizhevsky et al. 2012 (resnet), Cubuk et al. 2020, Hendrycks et al. 2020, Zhang et al. 2018 (λ of
-        Beta(0.2, 0.2)), Yun et al. 2019 (λ of Beta(1, 1)). Izmailov et al. 2018 (averaged snapshots).
+        Augmentation: He et al. 2015 and Krizhevsky et al. 2012 (resnet), Cubuk et al. 2020, Hendrycks et al. 2020,
+        Zhang et al. 2018 (λ of Beta(0.2, 0.2)), Yun et al. 2019 (λ of Beta(1, 1)). Izmailov et al. 2018 (averaged
+        snapshots).
     """
     setup, where = prepare(locals()), "finetune"
     settings, training, stages_of = setup.settings, setup.training, setup.stages_of
     clock = Clock()
     with run_folder(out, where) as folder, collector_spared():
         data = open_data(data, base, weights, image_size, where)
-        check_data(data, training, augmentation)
+        training = for_data(training, data, augmentation)
         settings["data_fingerprint"] = data.fingerprint
         finished = begin_run(folder, settings, resume, where)
         if finished is not None:

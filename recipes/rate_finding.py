@@ -12,7 +12,7 @@ from recipes.saving import load
 from recipes.training.devices import dtype_policy, placement
 from recipes.training.given_data import open_data
 from recipes.training.learning_rate_finder import Ramp, sweep_rates
-from recipes.training.preparing import BATCH, check_alone, check_data, prepare
+from recipes.training.preparing import BATCH, check_alone, for_data, prepare
 from recipes.training.progress import collector_spared
 from recipes.training.stages import frozen_parts
 from recipes.values import Result
@@ -111,7 +111,7 @@ def find_lr(
     training = setup.training
     with collector_spared():
         data = open_data(data, base, weights, image_size, where)
-        check_data(data, training)
+        training = for_data(training, data, augmentation)
         strategy = placement()
         with strategy.scope(), dtype_policy(precision):
             check_alone(strategy, training)

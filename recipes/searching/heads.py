@@ -22,7 +22,7 @@ from recipes.training.frozen_prefix import Caching, Features, FrozenParts, Prepa
 from recipes.training.journal import Journal
 from recipes.training.opening import images_together
 from recipes.training.pausing import complete
-from recipes.training.preparing import check_data
+from recipes.training.preparing import for_data
 from recipes.training.progress import collector_spared
 from recipes.training.runs import begin_run, checkpoints_of, run_folder
 from recipes.training.stages import changing_variables, frozen_parts, train_stages
@@ -107,8 +107,7 @@ def train_head(setup, arguments, data, rows, folder):
         rows: Rows.
         folder: of the run.
     """
-    training = setup.training
-    check_data(data, training)
+    training = for_data(setup.training, data, arguments["augmentation"])
     settings = {**setup.settings, "data_fingerprint": data.fingerprint}
     with run_folder(folder, training.where) as folder, collector_spared(), dtype_policy(arguments["precision"]):
         begin_run(folder, settings, "auto", training.where)

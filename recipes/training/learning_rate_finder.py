@@ -131,7 +131,7 @@ def _run_all(prepared, training, ratios, decided, rates, runs):
     model = prepared.model
     with _kept(model.variables):
         optimizer = open_optimizer(model, training, float(rates[0]), ratios)
-        loss = crossentropy(training.label_smoothing, model.output_shape[-1])
+        loss = crossentropy(training.label_smoothing, model.output_shape[-1], training.class_weights)
         stepper, found = None, []
         for run in range(runs):
             batches = distribute(model, _batches(prepared, training, len(rates), run))

@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from recipes.checks import complaint
+from recipes.checks import check_choice, complaint
 from recipes.training.frozen_prefix import DROPOUTS, Caching, frozen_layers
 from recipes.training.optimizers import make_optimizer
 from recipes.training.stepping import Stepper
@@ -37,6 +38,7 @@ class Training:
     is_accelerated: bool = False  # whether convolutions run by the fastest algorithm
     finds_rate: str | None = None  # "auto": of each stage; "head": where the head trains alone, in no time; or of none
     snapshots: int | None = None  # epochs at the end of a stage whose weights are averaged
+    class_weights: str | dict | None = None  # by which the losses of images are multiplied
 
 
 def images_together(training, journal):
@@ -100,19 +102,41 @@ def frozen_noise(network, stage):
             layer.rate = rate
 
 
-def crossentropy(label_smoothing, classes):
+def crossentropy(label_smoothing, classes, weights=None):
     """Cross-entropy per integer label, or per row of shares `(batch, classes)`, where an augmentation has mixed images;
-    label smoothing turns either into a distribution over the classes.
+    label smoothing turns either into a distribution over the classes. `weights`, one a class, multiply it.
     """
 
     def loss(labels, probabilities):
         is_whole = len(labels.shape) == 1
         if is_whole and not label_smoothing:
-            return keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-        targets = tf.one_hot(tf.cast(labels, tf.int32), classes) if is_whole else labels
-        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
+            losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+        else:
+            targets = tf.one_hot(tf.cast(labels, tf.int32), classes) if is_whole else labels
+            losses = keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
+        return losses if weights is None else losses * image_weights(labels, weights)
 
     return loss
+
+
+def image_weights(labels, weights):
+    """The weight of each image, from its label, or from its shares of the classes, and `weights`, one a class."""
+    weights = tf.constant(weights, tf.float32)
+    if len(labels.shape) == 1:
+        return tf.gather(weights, tf.cast(labels, tf.int32))
+    return tf.linalg.matvec(tf.cast(labels, tf.float32), weights)
+
+
+def class_weights(asked, data, where):
+    """One weight a class, as an array, from what `finetune` takes as `class_weights`; None for None."""
+    if asked is None:
+        return None
+    counts = np.bincount(data.train.labels, minlength=len(data.class_names))
+    if asked == "balanced":
+        return (len(data.train) / (len(counts) * np.maximum(counts, 1))).astype("float32")
+    for name in asked:
+        check_choice(where, "a class in class_weights", name, data.class_names)
+    return np.array([asked.get(name, 1.0) for name in data.class_names], "float32")
 
 
 def open_optimizer(model, training, rate, ratios):

@@ -12,7 +12,7 @@ from recipes.training.augmentation import check_channels, make_augmentation
 from recipes.training.devices import PRECISIONS
 from recipes.training.frozen_prefix import Caching
 from recipes.training.learning_rate_finder import AUTO, LIGHT
-from recipes.training.opening import Training
+from recipes.training.opening import Training, class_weights
 from recipes.training.optimizers import SCHEDULES, base_rate, check_optimizer
 from recipes.training.plans import make_plan
 from recipes.training.settings import check_repeatable, describe_settings, is_repeatable
@@ -48,6 +48,7 @@ def prepare(arguments, where="finetune"):
         check_repeatable(settings, where)
     _check_numbers(arguments, where)
     _check_choices(arguments, where)
+    _check_class_weights(arguments["class_weights"], where)
     check_base(arguments["base"], arguments["weights"], arguments["image_size"], where)
     check_head(where, arguments["head"], arguments["dropout"])
     check_choice(where, "head_start", arguments["head_start"], ("random", "fitted"))
@@ -81,6 +82,7 @@ def prepare(arguments, where="finetune"):
         arguments["accelerate"],
         finds_rate,
         arguments["snapshots"],
+        arguments["class_weights"],
     )
     if not isinstance(arguments["plan"], str):
         _check_given_plan(arguments, where)
@@ -97,12 +99,18 @@ def prepare(arguments, where="finetune"):
     return Setup(settings, training, stages_of)
 
 
-def check_data(data, training, augmentation=None):
-    """Raise where a Data lacks the images that a Training goes by, or its augmentation does not take them."""
+def for_data(training, data, augmentation=None):
+    """A Training with a weight for each class of a Data.
+
+    Raises:
+        ValueError: the Data lacks images that the Training goes by, or a class that it weighs; or the augmentation does
+            not take its images.
+    """
     if training.schedule == "plateau" and not len(data.valid):
         mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
         raise ValueError(complaint(training.where, 'schedule="plateau" needs validation images', repr(data), mend))
     check_channels(augmentation, data.channels, training.where)
+    return dataclasses.replace(training, class_weights=class_weights(training.class_weights, data, training.where))
 
 
 def _finds_rate(arguments):
@@ -150,6 +158,17 @@ def _check_choices(arguments, where):
         check_choice(where, "learning_rate", arguments["learning_rate"], (AUTO,))
     check_choice(where, "on_nan", arguments["on_nan"], ("stop", "retry"))
     check_choice(where, "resume", arguments["resume"], ("auto", "restart"))
+
+
+def _check_class_weights(asked, where):
+    if asked is None or asked == "balanced":
+        return
+    if not isinstance(asked, dict) or not asked:
+        mend = 'Pass class_weights="balanced", or {"rare": 5.0}.'
+        rule = 'class_weights must be "balanced", or a dictionary of class names'
+        raise TypeError(complaint(where, rule, repr(asked), mend))
+    for name, weight in asked.items():
+        check_number(where, f"the weight of class {name!r}", weight, above=True)
 
 
 def _check_caching(arguments, augment, where):

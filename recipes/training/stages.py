@@ -180,7 +180,7 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
     slowed = journal.begin_stage(optimizer)
     if slowed != 1 and training.schedule != "cosine":
         optimizer.learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate)) * slowed
-    loss = crossentropy(training.label_smoothing, classes)
+    loss = crossentropy(training.label_smoothing, classes, training.class_weights)
     batches = training_batches(
         prepared.train,
         training.batch_size,
@@ -196,7 +196,7 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
     def measure():
         if not len(prepared.valid):
             return {}
-        return validate(prepared, images_together(training, journal), loss, interrupt.check)
+        return validate(prepared, images_together(training, journal), loss, interrupt.check, training.class_weights)
 
     return Loop(
         where=training.where,
@@ -217,12 +217,14 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
     )
 
 
-def validate(prepared, batch_size, loss, between=None):
-    """`{"val_accuracy", "val_loss"}`, without penalties on weights."""
+def validate(prepared, batch_size, loss, between=None, weights=None):
+    """`{"val_accuracy", "val_loss"}`, without penalties on weights; with `weights`, one a class, means by these."""
     probabilities = predict_split(prepared.model, prepared.valid, batch_size, prepared.predict, between)
     labels = prepared.valid.labels
-    accuracy = np.mean(probabilities.argmax(-1) == labels)
-    return {"val_accuracy": float(accuracy), "val_loss": float(keras.ops.mean(loss(labels, probabilities)))}
+    shares = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)[labels]
+    accuracy = np.average(probabilities.argmax(-1) == labels, weights=shares)
+    total = float(keras.ops.mean(loss(labels, probabilities))) * len(labels)  # the losses are weighted themselves
+    return {"val_accuracy": float(accuracy), "val_loss": total / float(shares.sum())}
 
 
 @contextlib.contextmanager
