@@ -109,9 +109,9 @@ def finetune(
             given optimizer's own.
         dropout: fraction of the head's inputs dropped in training (0–1).
         label_smoothing: fraction of each label spread over the classes (0–1).
-        class_weights: where some classes have few images: `"balanced"` weighs all classes alike; a dictionary multiplies
-            the losses of the classes that it names. Validation scores, by which the best weights are chosen, are
-            weighted in the same way: with `"balanced"`, accuracy is the mean of the classes'.
+        class_weights: where some classes have few images: `"balanced"` weighs all classes alike; a dictionary
+            multiplies the losses of the classes that it names. Validation scores, by which the best weights are chosen,
+            are weighted in the same way: with `"balanced"`, accuracy is the mean of the classes'.
         augmentation: random changes to training images: None or `"none"`; `"flip"`: left for right; `"light"`: flip,
             zoom and shift by up to 5 %, brightness and contrast ±10 %; `"photo"`: flip, zoom by 1–1.3 at a random
             place, brightness and contrast ±20 %; `"scan"`: zoom by 0.9–1.1 and shift by up to 10 %, no flip, for digits
