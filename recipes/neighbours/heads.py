@@ -8,7 +8,7 @@ import layers
 from recipes.bases.flattening import flat_copy
 from recipes.bases.heads import PROBABILITIES, without_classifier
 from recipes.checks import complaint
-from recipes.data.batches import predict_split
+from recipes.data.batches import compiled, predict_split
 
 UNKNOWN = "unknown"
 
@@ -42,7 +42,8 @@ def extractor(model, where):
 
 def features_of(model, split, batch_size):
     """float32 `(images, features)` of a Split, by what `extractor` gave."""
-    return predict_split(model, split, batch_size)
+    run = compiled(lambda images, training: model(images, training=training), split)
+    return predict_split(model, split, batch_size, run)
 
 
 def with_neighbours(model, head, where):
