@@ -54,11 +54,11 @@ class PooledFeatures:
         outputs = outputs_of(network)
         tensors = [outputs[place] for place in places]
         self._image, self._tensors = network.model.input, tensors
-        self._data, self._accelerate = data, accelerate
+        self._accelerate = accelerate
         models = [keras.Model(self._image, _pooled(tensor, "head_pool"), name="frozen") for tensor in tensors]
         self.widths = [model.output.shape[-1] for model in models]
         self.multiply_adds = [multiply_adds(model.layers) for model in models]
-        self._dtype = np.dtype(keras.backend.standardize_dtype(models[0].output.dtype))
+        self._dtype = np.dtype(tf.as_dtype(models[0].output.dtype).as_numpy_dtype)
         recipes = [recipe_of(model, digest_of(model), data, accelerate) if is_kept else None for model in models]
         self._caches = [
             recipe and RowCache("features", recipe, (width,), self._dtype)
@@ -69,8 +69,7 @@ class PooledFeatures:
     def prepare(self, split):
         """See to it that every image of a Split has a row for each block."""
         digests = Features.digests_of(split, 0)
-        unkept = [digest in self._held for digest in digests] if None in self._caches else None
-        missing = set() if unkept is None else {place for place, is_there in enumerate(unkept) if not is_there}
+        missing = {place for place, digest in enumerate(digests) if None in self._caches and digest not in self._held}
         missing.update(*(cache.missing(digests) for cache in self._caches if cache))
         if not missing:
             return

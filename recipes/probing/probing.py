@@ -63,7 +63,7 @@ def probe(
         folds: in how many folds the training images are measured, each by classifiers fitted to the others; None
             measures the validation images by classifiers fitted to the training images. `"auto"`: 5, or None from
             1,000 validation images on.
-        seed: whole number that decides the folds.
+        seed: whole number that decides the folds, and with `weights=None` the network.
         cache: whether features are kept on disk, and looked for there.
         accelerate: whether each convolution runs by the algorithm that is fastest on this machine.
         verbose: whether to show progress.
@@ -104,6 +104,7 @@ def probe(
                 image_size=opened.image_size,
                 channels=opened.channels,
                 class_count=len(opened.class_names),
+                seed=seed,
                 where=_WHERE,
             )
             places = _places(network, at)
