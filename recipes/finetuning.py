@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from recipes.bases import build_network, default_image_size
+from recipes.bases.drop_paths import with_drop_paths, without_drop_paths
 from recipes.checks import complaint, image_size_pair
 from recipes.data.loading import check_options, load_sized
 from recipes.evaluation import measure, unmeasured
@@ -39,6 +40,8 @@ def finetune(
     weight_decay: float | None = 0.01,
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
+    stochastic_depth: float = 0.0,
+    ema: float | None = None,
     augmentation: str | Any | None = None,
     patience: int | None = 10,
     precision: str = "auto",
@@ -90,6 +93,12 @@ def finetune(
             given optimizer's own.
         dropout: fraction of the head's inputs dropped in training (0–1).
         label_smoothing: fraction of each label spread over the classes (0–1).
+        stochastic_depth: probability with which the last residual branch is dropped in training, for each image by
+            itself; it rises evenly from the first branch on (0–1). For networks with residual sums. The network that
+            comes out is the plain one.
+        ema: momentum of a moving average of the weights, which is what is measured and kept (0–1); it goes back over
+            about 1 / (1 - ema) steps, which should be an epoch or two. BatchNormalization that trains is then given
+            the statistics of the training images under the averaged weights.
         augmentation: None, `"flip"`, `"photo"`, `"scan"`, a Keras layer or a function of (images, seed).
         patience: epochs without a better validation score after which a stage ends; None never ends one early. The
             best weights of all stages are kept in any case.
@@ -138,7 +147,8 @@ def finetune(
 
     Source:
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
-        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay).
+        (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay); Huang et al. 2016
+        (stochastic depth); Polyak & Juditsky 1992 (averages of weights).
     """
     setup, where = prepare(locals()), "finetune"
     settings, training, stages_of = setup.settings, setup.training, setup.stages_of
@@ -166,6 +176,8 @@ def finetune(
                 seed=seed,
                 where=where,
             )
+            if stochastic_depth:
+                network = with_drop_paths(network, stochastic_depth, seed, where)
             clock.lap("building")
             stages = stages_of(pretrained=network.pretrained)
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
@@ -182,6 +194,8 @@ def finetune(
                 measured = _measured(network.model, data, images_together(training, journal), parts)
                 end = complete(journal, measured.report)
                 raise end
+            if stochastic_depth:
+                network = without_drop_paths(network)
             # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
             network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         clock.lap("training")

@@ -1,13 +1,12 @@
 """Running one stage: set what trains, run what is frozen once, train the rest, bring the best weights back."""
 
-import contextlib
-import functools
 import warnings
 
 import keras
 import numpy as np
 
 from recipes.data.batches import predict_split, replicas_of, steps_per_epoch, training_batches
+from recipes.training.averaging import Averages
 from recipes.training.frozen_prefix import FrozenParts, frozen_layers, is_fixed
 from recipes.training.interrupting import Interrupt
 from recipes.training.learning_rate_finder import is_sought, swept_images, with_found_rate
@@ -163,7 +162,7 @@ def _train(prepared, stage, training, ratios, journal, interrupt):
     loop = _make_loop(prepared, stage, training, ratios, standing, journal, interrupt)
     loop.run(standing)
     if not len(prepared.valid):
-        loop.optimizer.finalize_variable_values(prepared.model.trainable_variables)
+        loop.averages.bring()
     journal.end_stage(stage.name, standing)
     return loop.waited
 
@@ -206,7 +205,7 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
         optimizer=optimizer,
         has_plateau=training.schedule == "plateau",
         measure=measure,
-        averaged=functools.partial(_averaged, model.trainable_variables, optimizer),
+        averages=Averages(prepared, optimizer, images_together(training, journal), interrupt.check),
         journal=journal,
         interrupt=interrupt,
         verbose=training.verbose,
@@ -219,21 +218,6 @@ def validate(prepared, batch_size, loss, between=None):
     labels = prepared.valid.labels
     accuracy = np.mean(probabilities.argmax(-1) == labels)
     return {"val_accuracy": float(accuracy), "val_loss": float(keras.ops.mean(loss(labels, probabilities)))}
-
-
-@contextlib.contextmanager
-def _averaged(variables, optimizer):
-    """Within, the variables are their moving averages, where the optimizer keeps such."""
-    if not optimizer.inner_optimizer.use_ema:
-        yield
-        return
-    before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-    optimizer.finalize_variable_values(variables)
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
 
 
 def describe_seconds(stage, seconds):
