@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from recipes.bases import HEADS, build_network
+from recipes.bases.drop_paths import with_drop_paths, without_drop_paths
 from recipes.evaluation import measure, unmeasured
 from recipes.neighbours.fitting import fit_knn
 from recipes.probing.fitting import fit_head
@@ -46,6 +47,8 @@ def finetune(
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
     class_weights: str | dict[str, float] | None = None,
+    stochastic_depth: float = 0.0,
+    ema: float | None = None,
     augmentation: str | list[str] | Any | None = None,
     augmentation_strength: float = 1.0,
     patience: int | None = 10,
@@ -112,6 +115,12 @@ def finetune(
         class_weights: where some classes have few images: `"balanced"` weighs all classes alike; a dictionary
             multiplies the losses of the classes that it names. Validation scores, by which the best weights are chosen,
             are weighted in the same way: with `"balanced"`, accuracy is the mean of the classes'.
+        stochastic_depth: probability with which the last residual branch is dropped in training, for each image by
+            itself; it rises evenly from the first branch on (0–1). For networks with residual sums. The network that
+            comes out is the plain one.
+        ema: momentum of a moving average of the weights, which is what is measured and kept (0–1); it goes back over
+            about 1 / (1 - ema) steps, which should be an epoch or two. BatchNormalization that trains is then given
+            the statistics of the training images under the averaged weights.
         augmentation: random changes to training images: None or `"none"`; `"flip"`: left for right; `"light"`: flip,
             zoom and shift by up to 5 %, brightness and contrast ±10 %; `"photo"`: flip, zoom by 1–1.3 at a random
             place, brightness and contrast ±20 %; `"scan"`: zoom by 0.9–1.1 and shift by up to 10 %, no flip, for digits
@@ -176,10 +185,10 @@ def finetune(
     Source:
         Yosinski et al. 2014, "How transferable are features in deep neural networks?"; Howard & Ruder 2018
         (rates per layer); Loshchilov & Hutter 2017, 2019 (cosine schedule, decoupled weight decay); Kumar et al. 2022,
-        "Fine-tuning can distort pretrained features and underperform out-of-distribution" (a fitted head first).
-        Augmentation: He et al. 2015 and Krizhevsky et al. 2012 (resnet), Cubuk et al. 2020, Hendrycks et al. 2020,
-        Zhang et al. 2018 (λ of Beta(0.2, 0.2)), Yun et al. 2019 (λ of Beta(1, 1)). Izmailov et al. 2018 (averaged
-        snapshots).
+        "Fine-tuning can distort pretrained features and underperform out-of-distribution" (a fitted head first); Huang
+        et al. 2016 (stochastic depth); Polyak & Juditsky 1992 (averages of weights); Izmailov et al. 2018 (averaged
+        snapshots). Augmentation: He et al. 2015 and Krizhevsky et al. 2012 (resnet), Cubuk et al. 2020, Hendrycks et
+        al. 2020, Zhang et al. 2018 (λ of Beta(0.2, 0.2)), Yun et al. 2019 (λ of Beta(1, 1)).
     """
     setup, where = prepare(locals()), "finetune"
     settings, training, stages_of = setup.settings, setup.training, setup.stages_of
@@ -222,6 +231,8 @@ def finetune(
                 stages = stages_of(pretrained=network.pretrained, plan=chosen.plan)
                 head_start = chosen.head_start if head in HEADS else "random"
                 clock.lap("choosing")
+            if stochastic_depth:
+                network = with_drop_paths(network, stochastic_depth, seed, where)
             variables = changing_variables(network, stages, training)
             journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds, snapshots or 0)
             has_begun = journal.restore()
@@ -239,6 +250,8 @@ def finetune(
                 measured = _measured(network.model, data, images_together(training, journal), parts)
                 end = complete(journal, measured.report)
                 raise end
+            if stochastic_depth:
+                network = without_drop_paths(network)
             # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
             network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         clock.lap("training")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.bases import build_network
+from recipes.bases.drop_paths import with_drop_paths
 from recipes.checks import check_number, check_whole, complaint
 from recipes.finetuning import finetune
 from recipes.saving import load
@@ -37,6 +38,7 @@ def find_lr(
     weight_decay: float | None = 0.01,
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
+    stochastic_depth: float = 0.0,
     augmentation: str | Any | None = None,
     views: int | None = None,
     precision: str = "auto",
@@ -75,6 +77,7 @@ def find_lr(
         weight_decay: as in `recipes.finetune`.
         dropout: as in `recipes.finetune`.
         label_smoothing: as in `recipes.finetune`.
+        stochastic_depth: as in `recipes.finetune`.
         augmentation: as in `recipes.finetune`.
         views: as in `recipes.finetune`.
         precision: as in `recipes.finetune`.
@@ -126,6 +129,8 @@ def find_lr(
                 seed=seed,
                 where=where,
             )
+            if stochastic_depth:
+                network = with_drop_paths(network, stochastic_depth, seed, where)
             stages, decided = setup.stages_of(pretrained=network.pretrained), {}
             _check_stage(stage, stages, where)
             parts = frozen_parts(network, data, stages, training, decided)

@@ -1,6 +1,5 @@
 """Whether a network can learn at all: its weights, the loss it starts from, its gradients, and a batch by heart."""
 
-import contextlib
 import math
 
 import keras
@@ -10,6 +9,7 @@ import tensorflow as tf
 from recipes.data.batches import traced
 from recipes.sanity.checkup import failed, passed, skipped
 from recipes.sanity.subject import BATCH
+from recipes.training.averaging import kept
 
 _STARTED = 256  # images that the loss at start is measured on
 _LOWER, _UPPER = 0.75, 1.0  # the band about ln(classes): from this times it to this above it
@@ -117,17 +117,6 @@ def check_overfitting(subject, steps):
         "images that are alike with labels that differ, inputs of the wrong scale.",
         "See the other rows first; then try a larger head, or more steps=.",
     )
-
-
-@contextlib.contextmanager
-def kept(variables):
-    """Afterwards the variables have the values that they had."""
-    before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
 
 
 def _start(subject):

@@ -1,43 +1,101 @@
-"""The average of the weights that a stage ended its last epochs with."""
+"""Moving averages of the weights, and BatchNormalization that fits them."""
 
+import contextlib
+
+import keras
 import numpy as np
+import tensorflow as tf
 
-from recipes.data.batches import take
-from recipes.training.progress import say
-from recipes.training.statistics import measure_statistics, normalizations
-
-_IMAGES = 512  # from which statistics are measured
+from recipes.data.batches import ordered_rows, replicas_of, traced
+from recipes.values import Split
 
 
-def average_snapshots(prepared, journal, standing, measure, name, verbose):
-    """Let the average of the last epochs' weights be the best, where validation says so, or where there is none.
+class Averages:
+    """The moving averages that an optimizer keeps of what it trains, where it does.
+
+    BatchNormalization that trains remembers the weights as they came, not their average: it is given the statistics of
+    the training images, batch by batch in training mode, under the averaged weights (as Izmailov et al. 2018 do for
+    averaged weights). Several devices in step keep what they remember.
 
     Args:
-        prepared: Prepared, of the stage that has come to its end.
-        journal: Journal, with snapshots.
-        standing: Standing; its score becomes that of the average where that is taken.
-        measure: function to validation scores, `{}` where there are no images for them.
-        name: of the stage.
-        verbose: whether to say what came out.
-
-    Source:
-        Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization".
+        prepared: Prepared.
+        optimizer: LayerwiseOptimizer, or a LossScaleOptimizer around it; built.
+        batch_size: images that go through the model together.
+        between: called after each batch.
     """
-    count = journal.assign_average()
-    if count < 2:
-        return
-    changing = [layer for layer in normalizations(prepared.model) if layer.trainable]
-    if changing:
-        # In evenly spaced parts, as they stand, since it is for images as they stand that the weights are kept.
-        places = np.linspace(0, len(prepared.train) - 1, min(_IMAGES, len(prepared.train))).astype(np.int64)
-        measure_statistics(prepared.model, take(prepared.train, standing.epoch - 1, places), changing)
-    scores = measure()
-    score = (scores["val_accuracy"], -scores["val_loss"]) if scores else None
-    is_better = score is None or standing.score is None or score > tuple(standing.score)
-    told = f", validation accuracy {scores['val_accuracy']:.4f} (best epoch {standing.score[0]:.4f})" if scores else ""
-    taken = "kept" if is_better else "not kept"
-    say(verbose, f"Stage {name!r}: average of the weights of the last {count} epochs{told}: {taken}")
-    journal.decided[f"average of stage {journal.stage}"] = is_better
-    if is_better:
-        standing.score = score or standing.score
-        journal.keep_best()
+
+    def __init__(self, prepared, optimizer, batch_size, between):
+        model = prepared.model
+        self._prepared, self._optimizer, self._batch_size = prepared, optimizer, batch_size
+        self._between = between
+        self._is_kept = optimizer.inner_optimizer.use_ema
+        is_alone = replicas_of(model) == 1
+        self._normalizations = [
+            layer
+            for layer in model.layers
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and is_alone
+        ]
+        weights = {id(weight) for weight in model.weights}
+        self._states = [variable for variable in model.variables if id(variable) not in weights]
+        self._run = None
+
+    @contextlib.contextmanager
+    def shown(self):
+        """Within, the weights of the model are their averages."""
+        if not self._is_kept:
+            yield
+            return
+        with kept([*self._prepared.model.trainable_variables, *self._statistics()]):
+            self.bring()
+            yield
+
+    def bring(self):
+        """Let the weights of the model be their averages."""
+        if not self._is_kept:
+            return
+        self._optimizer.finalize_variable_values(self._prepared.model.trainable_variables)
+        if self._normalizations:
+            with kept(self._states):  # what is dropped here must not change what is dropped in training
+                self._settle()
+
+    def _statistics(self):
+        return [weight for layer in self._normalizations for weight in (layer.moving_mean, layer.moving_variance)]
+
+    def _settle(self):
+        source, statistics = self._prepared.train, self._statistics()
+        rows, places = (source.store, source.rows) if isinstance(source, Split) else source.view(0)
+        sums = [np.zeros(variable.shape) for variable in statistics]
+        for positions, batch in ordered_rows(rows, places, range(len(source)), self._batch_size):
+            self._look(batch)
+            for total, variable in zip(sums, statistics, strict=True):
+                total += keras.ops.convert_to_numpy(variable) * (len(positions) / len(source))
+            self._between()
+        for total, variable in zip(sums, statistics, strict=True):
+            variable.assign(total.astype("float32"))
+
+    def _look(self, batch):
+        """Let BatchNormalization remember a batch and nothing else."""
+        if self._run is not None:
+            self._run(batch)
+            return
+        spec = tf.TensorSpec((None, *batch.shape[1:]), tf.as_dtype(batch.dtype))
+        self._run = traced(lambda rows: self._prepared.run(rows, True), [spec])
+        momenta = [layer.momentum for layer in self._normalizations]
+        for layer in self._normalizations:
+            layer.momentum = 0.0  # which the function that is traced now holds on to
+        try:
+            self._run(batch)
+        finally:
+            for layer, momentum in zip(self._normalizations, momenta, strict=True):
+                layer.momentum = momentum
+
+
+@contextlib.contextmanager
+def kept(variables):
+    """Afterwards the variables have the values that they had, bit by bit."""
+    before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)

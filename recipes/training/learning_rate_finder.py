@@ -1,17 +1,16 @@
 """The learning-rate range test on a stage's own training step: rates that rise, until the loss runs away."""
 
-import contextlib
 import dataclasses
 import math
 import time
 import warnings
 
-import keras
 import numpy as np
 
 from recipes.bases.seeding import derived_seed, globals_kept
 from recipes.checks import complaint
 from recipes.data.batches import replicas_of, steps_per_epoch, training_batches
+from recipes.training.averaging import kept
 from recipes.training.opening import (
     complaint_about_memory,
     crossentropy,
@@ -129,7 +128,7 @@ def sweep_rates(network, data, stage, number, training, parts, decided, ramp):
 def _run_all(prepared, training, ratios, decided, rates, runs):
     """The losses of each run, a list of lists, which end where the loss has run away."""
     model = prepared.model
-    with _kept(model.variables):
+    with kept(model.variables):
         optimizer = open_optimizer(model, training, float(rates[0]), ratios)
         loss = crossentropy(training.label_smoothing, model.output_shape[-1], training.class_weights)
         stepper, found = None, []
@@ -137,7 +136,7 @@ def _run_all(prepared, training, ratios, decided, rates, runs):
             batches = distribute(model, _batches(prepared, training, len(rates), run))
             if stepper is None:
                 stepper = make_stepper(prepared, optimizer, loss, batches, training, decided)
-            with _kept(model.variables), _kept(optimizer.variables):
+            with kept(model.variables), kept(optimizer.variables):
                 found.append(_run(stepper, optimizer, iter(batches), rates))
         if not math.isfinite(found[0][0]):
             rule, mend = "the loss must be a number to begin with", "Check the weights of the base: recipes.check does."
@@ -167,14 +166,3 @@ def _run(stepper, optimizer, batches, rates):
         if is_away(losses):
             break
     return losses
-
-
-@contextlib.contextmanager
-def _kept(variables):
-    """Afterwards the variables have the values that they had, bit by bit."""
-    before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import keras
 
 from recipes.checks import complaint
+from recipes.training.averaging import Averages
 from recipes.training.interrupting import Interrupt
 from recipes.training.journal import Journal
 from recipes.training.pausing import is_due, pause
@@ -30,7 +31,7 @@ class Loop:
         optimizer: whose rate is lowered where the validation loss stands still.
         has_plateau: whether it is.
         measure: function to validation scores, `{}` where there are no images for them.
-        averaged: function to a context in which the weights are those to measure and to keep.
+        averages: Averages, the weights to measure and to keep.
         journal: Journal, which writes checkpoints.
         interrupt: Interrupt.
         verbose: whether to show progress.
@@ -50,7 +51,7 @@ class Loop:
     optimizer: keras.optimizers.Optimizer
     has_plateau: bool
     measure: Callable
-    averaged: Callable
+    averages: Averages
     journal: Journal
     interrupt: Interrupt
     verbose: bool
@@ -110,7 +111,7 @@ class Loop:
 
     def _end_epoch(self, standing, line):
         try:
-            with self.averaged():
+            with self.averages.shown():
                 scores = self.measure()
                 if not all(math.isfinite(value) for value in scores.values()):
                     self._complain(standing, scores["val_loss"])

@@ -36,6 +36,7 @@ class Training:
     on_nan: str = "stop"
     is_parted: bool = False  # whether a batch may go through in parts
     is_accelerated: bool = False  # whether convolutions run by the fastest algorithm
+    ema: float | None = None  # momentum of a moving average of the weights
     finds_rate: str | None = None  # "auto": of each stage; "head": where the head trains alone, in no time; or of none
     snapshots: int | None = None  # epochs at the end of a stage whose weights are averaged
     class_weights: str | dict | None = None  # by which the losses of images are multiplied
@@ -141,7 +142,7 @@ def class_weights(asked, data, where):
 
 def open_optimizer(model, training, rate, ratios):
     """A fresh optimizer for what trains in a model, built; `rate` is a number or a schedule."""
-    optimizer = make_optimizer(training.optimizer, rate, training.weight_decay, ratios)
+    optimizer = make_optimizer(training.optimizer, rate, training.weight_decay, ratios, training.ema)
     optimizer.build(model.trainable_variables)
     if model.dtype_policy.name == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)

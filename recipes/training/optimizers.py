@@ -13,7 +13,7 @@ _WARM_UP = 0.1  # of the steps of a stage
 _DEFAULT_RATE = 1e-3
 
 
-def make_optimizer(optimizer, rate, weight_decay, ratios):
+def make_optimizer(optimizer, rate, weight_decay, ratios, ema=None):
     """A fresh LayerwiseOptimizer.
 
     Args:
@@ -22,6 +22,7 @@ def make_optimizer(optimizer, rate, weight_decay, ratios):
         rate: learning rate or schedule, the base rate.
         weight_decay: decoupled; None leaves that of a given optimizer as it is.
         ratios: `{layer name: ratio}` of the layers that train.
+        ema: momentum of a moving average of the weights; None leaves that of a given optimizer as it is.
     """
     if isinstance(optimizer, keras.optimizers.Optimizer):
         config = optimizer.get_config()
@@ -31,6 +32,8 @@ def make_optimizer(optimizer, rate, weight_decay, ratios):
         inner = type(optimizer).from_config(config)
     else:
         inner = _named(optimizer, rate, weight_decay or None)
+    if ema is not None:
+        inner = type(inner).from_config(inner.get_config() | {"use_ema": True, "ema_momentum": ema})
     return LayerwiseOptimizer(inner, _by_pattern(ratios))
 
 

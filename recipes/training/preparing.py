@@ -80,6 +80,7 @@ def prepare(arguments, where="finetune"):
         arguments["on_nan"],
         is_parted,
         arguments["accelerate"],
+        arguments["ema"],
         finds_rate,
         arguments["snapshots"],
         arguments["class_weights"],
@@ -130,8 +131,10 @@ def check_alone(strategy, training):
 
 
 def _check_numbers(arguments, where):
-    for name in ("dropout", "label_smoothing"):
+    for name in ("dropout", "label_smoothing", "stochastic_depth"):
         check_number(where, name, arguments[name], most=0.99)
+    if arguments["ema"] is not None:
+        check_number(where, "ema", arguments["ema"], most=0.99999, above=True)
     if arguments["batch_size"] != "auto":
         check_whole(where, "batch_size", arguments["batch_size"])
     for name in ("patience", "checkpoint_steps"):

@@ -1,14 +1,12 @@
 """Running one stage: set what trains, run what is frozen once, train the rest, bring the best weights back."""
 
-import contextlib
-import functools
 import warnings
 
 import keras
 import numpy as np
 
 from recipes.data.batches import predict_split, replicas_of, steps_per_epoch, training_batches
-from recipes.training.averaging import average_snapshots
+from recipes.training.averaging import Averages
 from recipes.training.frozen_prefix import FrozenParts, frozen_layers, is_fixed
 from recipes.training.interrupting import Interrupt
 from recipes.training.learning_rate_finder import is_sought, swept_images, with_found_rate
@@ -26,6 +24,7 @@ from recipes.training.opening import (
 from recipes.training.optimizers import make_rate
 from recipes.training.pausing import is_due, pause
 from recipes.training.progress import Clock, say
+from recipes.training.snapshots import average_snapshots
 from recipes.training.stepping import distribute
 
 _RETRY_FACTOR = 0.1  # of the rates, after a loss that is no number
@@ -164,7 +163,7 @@ def _train(prepared, stage, training, ratios, journal, interrupt):
     loop = _make_loop(prepared, stage, training, ratios, standing, journal, interrupt)
     loop.run(standing)
     if not len(prepared.valid):
-        loop.optimizer.finalize_variable_values(prepared.model.trainable_variables)
+        loop.averages.bring()
     if training.snapshots:
         average_snapshots(prepared, journal, standing, loop.measure, stage.name, training.verbose)
     journal.end_stage(stage.name, standing)
@@ -210,7 +209,7 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
         optimizer=optimizer,
         has_plateau=training.schedule == "plateau",
         measure=measure,
-        averaged=functools.partial(_averaged, model.trainable_variables, optimizer),
+        averages=Averages(prepared, optimizer, images_together(training, journal), interrupt.check),
         journal=journal,
         interrupt=interrupt,
         verbose=training.verbose,
@@ -225,21 +224,6 @@ def validate(prepared, batch_size, loss, between=None, weights=None):
     accuracy = np.average(probabilities.argmax(-1) == labels, weights=shares)
     total = float(keras.ops.mean(loss(labels, probabilities))) * len(labels)  # the losses are weighted themselves
     return {"val_accuracy": float(accuracy), "val_loss": total / float(shares.sum())}
-
-
-@contextlib.contextmanager
-def _averaged(variables, optimizer):
-    """Within, the variables are their moving averages, where the optimizer keeps such."""
-    if not optimizer.inner_optimizer.use_ema:
-        yield
-        return
-    before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-    optimizer.finalize_variable_values(variables)
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
 
 
 def describe_seconds(stage, seconds):
