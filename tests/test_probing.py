@@ -539,6 +539,20 @@ def same_weights(one, other):
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
+def test_a_search_over_depths_trains_each_head_on_its_own_features(digits):
+    """Trials of heads share rows of a frozen base; those of another depth are others."""
+    data = some(some(digits, 9), 9, "valid")
+    blocks = ("stage0_block1", "stage2_block0")
+    settings = {"plan": "head", "epochs": 2, "learning_rate": 0.1}
+    found = recipes.search(
+        data, "small_resnet", space={"features": blocks}, method="grid", settings=settings, verbose=False
+    )
+    for trial in found.trials:
+        alone = recipes.finetune("small_resnet", data, **trial.settings, **settings, verbose=False)
+        assert trial.score == pytest.approx(max(alone.report.curves["val_accuracy"]))
+
+
 def test_auto_with_a_head_of_several_layers(digits):
     result = recipes.finetune("small_resnet", some(digits, 9), plan="auto", head=(8,), epochs=1, verbose=False)
     assert result.model.get_layer("head_dense_1").units == 8
