@@ -203,6 +203,37 @@ def test_a_run_that_goes_on_keeps_its_rates(data, tmp_path, monkeypatch):
         assert len(swept) == (place[2] == 8)  # what was found is not looked for again
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sought"),
+    [
+        ({}, ["0"]),  # of the head's stage, and not of the one that trains blocks
+        ({"learning_rate": "auto"}, ["0", "1"]),
+        ({"plan": "all"}, []),
+        ({"learning_rate": 0.01}, []),
+        ({"optimizer": keras.optimizers.SGD(0.01)}, []),
+        ({"augmentation": "flip"}, []),  # every step would run the whole network
+        ({"augmentation": "flip", "views": 2}, ["0"]),
+        ({"plan": [recipes.Stage("head", 1, 0.01)]}, []),
+    ],
+)
+def test_when_a_rate_is_looked_for(data, monkeypatch, arguments, sought):
+    found = RateSweep.of(RATES, [curve(0.01, 1.0)], "s", 0.0)
+    monkeypatch.setattr(learning_rate_finder, "sweep_rates", lambda *_: found)
+    epochs = {} if isinstance(arguments.get("plan"), list) else {"epochs": 1}
+    settings = recipes.finetune(tiny_base(), data, verbose=False, **epochs, **arguments).report.settings
+    rates = settings.get("found_learning_rates", {})
+    assert list(rates) == sought and set(rates.values()) <= {found.suggestion}
+
+
+def test_the_cache_does_not_change_the_rate(data):
+    options = {"plan": "head", "epochs": 1, "batch_size": 8, "verbose": False}
+    cached, plain = (
+        recipes.finetune(base(), data, cache=cache, **options).report.settings["found_learning_rates"]["0"]
+        for cache in (True, False)
+    )
+    assert cached == pytest.approx(plain, rel=1e-3)  # of rounding, through a hundred steps
+
+
 def test_without_anything_to_read_the_usual_rate_is_taken(data, monkeypatch):
     still = RateSweep.of(RATES, [[1.0] * len(RATES)], "s", 0.0)
     monkeypatch.setattr(learning_rate_finder, "sweep_rates", lambda *_: still)

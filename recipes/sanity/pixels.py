@@ -14,7 +14,7 @@ _DARK = 16  # of 255: the brightest pixels of nearly all images
 _FLAT = 2  # of 255: from the darkest to the brightest pixel
 _FLAT_SHARE = 0.05
 _GAIN = 0.5  # another preprocessing must bring the statistics nearer than half of the distance
-_LEAST_DISTANCE = 0.05
+_LEAST_DISTANCE = 0.02
 
 # What might be done to images that the pipeline does not do, or has done once too often.
 OTHERWISE = {
