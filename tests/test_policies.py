@@ -7,6 +7,7 @@ import tensorflow as tf
 from cases import random_images, tiny_base
 
 import recipes
+from recipes import cli
 from recipes.data.batches import change_each, training_batches
 from recipes.training.augmentation import AUGMENTATIONS, flips, make_augmentation
 from recipes.training.colouring import jitter
@@ -294,3 +295,18 @@ def test_the_picture_has_originals_and_versions(augmentation, photo_data):
     assert len({image.tobytes() for image in originals}) == 3
     known = {image.tobytes() for image in photo_data.train.images()}
     assert all(np.asarray(image).tobytes() in known for image in originals)
+
+
+def test_commands_and_jobs_take_names_lists_and_strengths(tmp_path):
+    job = tmp_path / "job.yaml"
+    job.write_text("augmentation: [scan, mix_up]\naugmentation_strength: 0.5\n")
+    words = ["small_resnet", "digits"]
+    for more, wanted in (
+        (["--config", str(job)], (["scan", "mix_up"], 0.5)),
+        (["--augmentation", '["scan", "mix_up"]'], (["scan", "mix_up"], 1.0)),
+        (["--augmentation", "scan", "--augmentation-strength", "1.5"], ("scan", 1.5)),
+        (["--augmentation", "none"], (None, 1.0)),
+    ):
+        more = [word.replace("-strength", "_strength") for word in more]  # as `main` does
+        taken = cli._parse("finetune", recipes.finetune, [*words, *more])
+        assert (taken["augmentation"], taken["augmentation_strength"]) == wanted

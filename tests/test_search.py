@@ -194,13 +194,14 @@ def with_dropout(hp):
     return model
 
 
-def test_a_model_that_pauses_goes_on_as_if_it_had_not(photo_data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("augmentation", ["flip", ("flip", "cut_mix")])
+def test_a_model_that_pauses_goes_on_as_if_it_had_not(photo_data, tmp_path, augmentation):
     """Dropout, Adam's moments and the order of the images included; bit for bit, on a CPU."""
     from recipes.searching.models import DEFAULTS, explore
     from recipes.searching.spaces import Space
 
     hp = explore(with_dropout, Space((), {}).hyperparameters(), "search")
-    settings = {**DEFAULTS, "epochs": 4, "batch_size": 8, "patience": None, "augmentation": "flip"}
+    settings = {**DEFAULTS, "epochs": 4, "batch_size": 8, "patience": None, "augmentation": augmentation}
     common = Common(Space((), settings), hp, with_dropout, "search")
     scores = []
     for name, legs in (("whole", [None]), ("parts", [1, 3, None])):
@@ -210,6 +211,22 @@ def test_a_model_that_pauses_goes_on_as_if_it_had_not(photo_data, tmp_path, monk
             assert (outcome.status, outcome.epochs) == ("paused" if epochs else "done", epochs or 4), outcome
         scores.append(outcome.scores)
     assert scores[0] == scores[1]
+
+
+def test_mixed_labels_need_a_loss_of_shares(photo_data, tmp_path):
+    def sparse(hp):
+        model = with_dropout(hp)
+        model.compile("adam", loss="sparse_categorical_crossentropy")
+        return model
+
+    from recipes.searching.models import DEFAULTS, explore
+    from recipes.searching.spaces import Space
+
+    hp = explore(sparse, Space((), {}).hyperparameters(), "search")
+    common = Common(Space((), {**DEFAULTS, "augmentation": "mix_up"}), hp, sparse, "search")
+    outcome = run_trial(common, Job(0, {"width": 8}, None, str(tmp_path), str(tmp_path)), photo_data)
+    assert outcome.status == "failed"
+    assert "labels that augmentation mixes need a loss of shares" in outcome.reason
 
 
 # What a search survives
