@@ -416,7 +416,7 @@ UNLIKE = {"linear": (0.5, 0.9, 0.7), "best": 1, "lead": 0.2, "lead_error": 0.05}
         (UNLIKE | {"after": 0.25}, "all", None, "random", "gains"),
         # A lead within its error is none; nor, with many images, a loss within its.
         (UNLIKE | {"lead_error": 0.3}, "head", None, "fitted", "by more than chance"),
-        ({"images": 100}, "default", None, "fitted", "loses little"),
+        ({"images": 100}, "default", None, "random", "loses little"),
         ({"images": 100, "gain_error": 0.01}, "head", None, "fitted", "loses on"),
         # Without a trial there are too few.
         ({"images": 9, "before": None, "after": None, "gain_error": None}, "head", None, "fitted", "too few"),

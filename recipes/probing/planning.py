@@ -156,16 +156,19 @@ def decide(measured):
     """The Choice for what was Measured.
 
     Little and alike: a linear classifier on top. Little and unlike: a linear classifier on the features of an earlier
-    block. Much and alike: the last blocks train too, from a fitted head. Much and unlike: all blocks train, from a
-    random head, because the gradients of one that was fitted to features which must change upset the rest.
+    block. Much and alike: the last blocks train too, from a fitted head if the trial, which begins with one, gained: a
+    head that tells all training images apart at once leaves the blocks little to learn from. Much and unlike: all
+    blocks train, from a random head, because the gradients of one that was fitted to features which must change upset
+    the rest.
     """
+    gained = measured.before is not None and measured.after < measured.before
     name = measured.blocks[measured.best]
     last, best = (f"{measured.linear[place]:.3f}" for place in (-1, measured.best))
     if measured.before is None:
         amount = f"{measured.images} images a class are too few to hold some out for a trial"
     else:
         change = f"(loss {measured.before:.3f} → {measured.after:.3f} ± {measured.gain_error:.3f})"
-        gains = "gains" if measured.after < measured.before else "loses" if not measured.is_much else "loses little"
+        gains = "gains" if gained else "loses little" if measured.is_much else "loses"
         amount = f"with {measured.images} images a class, training the last block {gains} on held-out ones {change}"
     if measured.is_alike:
         likeness = f"no earlier block is better than the last by more than chance ({last})"
@@ -173,7 +176,7 @@ def decide(measured):
     else:
         likeness = f"a linear classifier is better at {name} ({best}) than at the last block ({last})"
         plan, features = ("all", None) if measured.is_much else ("head", name)
-    start = "random" if plan == "all" else "fitted"
+    start = "fitted" if plan == "head" or (plan == "default" and gained) else "random"
     noted = json.loads(json.dumps(dataclasses.asdict(measured)))  # as a checkpoint and a report bring it back
     return Choice(plan, features, start, f"{amount}, and {likeness}.", noted)
 
