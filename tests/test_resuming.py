@@ -639,7 +639,7 @@ def test_parts_go_on_from_the_last_validation(data, tmp_path, monkeypatch):
     options = {"plan": [recipes.Stage("all", 1, 0.03, 1, 1, 1, 1)], "batch_size": "auto", "verbose": False}
     expected = outcome(recipes.finetune(hungry_base(), data, **options))
     with monkeypatch.context() as patch:
-        patch.setattr("recipes.training.stages.validate", lambda *_: os.kill(os.getpid(), signal.SIGINT) or _[-1]())
+        patch.setattr("recipes.training.stages.validate", lambda *_: os.kill(os.getpid(), signal.SIGINT) or _[3]())
         with pytest.raises(KeyboardInterrupt):
             recipes.finetune(hungry_base(), data, out=tmp_path / "run", **options)
     assert outcome(recipes.finetune(hungry_base(), data, out=tmp_path / "run", **options)) == expected

@@ -18,6 +18,7 @@ from recipes.searching.trials import RUN, Outcome, explored, failure, run_trial
 
 _MARK = ".cluster"  # a file by which a node knows the folder of the search
 _INSTALL = 'pip install ray, or in a checkout pip install ".[cluster]", on every node'
+_AGAIN = 3.0  # seconds after which a trial that is over time is told so once more
 
 
 class RayEngine:
@@ -192,9 +193,12 @@ def _timed(common, job, data, store, limit):
         raise TimeoutError(late)
 
     signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, limit or 0)
+    # Again and again: what is called back from C may swallow the error.
+    signal.setitimer(signal.ITIMER_REAL, limit or 0, _AGAIN if limit else 0)
     try:
         outcome = run_trial(common, job, for_trial(data, store))
+    except TimeoutError as error:  # while another one was being told
+        outcome = failure(error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     if late and outcome.status == "failed":  # some extensions turn an error that comes in the middle into their own
