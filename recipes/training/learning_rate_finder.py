@@ -53,7 +53,9 @@ def _is_light(network, stage, training):
 
     What the cache does must not count, so that the same rate is found with it and without.
     """
-    is_still = training.augment is None or training.caching.views is not None
+    caching = training.caching
+    # Views that are drawn anew would be computed for epochs that only the sweep goes through.
+    is_still = training.augment is None or (caching.views is not None and caching.refresh_views is None)
     return is_still and not any(stage.ratios(len(network.blocks)))
 
 
