@@ -9,7 +9,7 @@ from cases import random_images, tiny_base
 
 import recipes
 from recipes.data.batches import predict_split
-from recipes.training import averaging
+from recipes.training import snapshots as snapshots_module
 from recipes.training.journal import Journal
 from recipes.training.statistics import measure_statistics
 
@@ -138,7 +138,7 @@ def test_without_validation_the_mean_of_the_last_epochs_comes_out(random, snapsh
 @pytest.mark.parametrize("is_better", [True, False])
 def test_validation_decides(photo_data, monkeypatch, snapshots, is_better, capsys):
     """The score of the average is put in its place, so that it is surely better or worse than the best epoch."""
-    original = averaging.average_snapshots
+    original = snapshots_module.average_snapshots
     score = {"val_accuracy": 1.1 if is_better else 0.0, "val_loss": 0.0}
 
     def judged(prepared, journal, standing, measure, name, verbose):
