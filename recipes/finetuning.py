@@ -25,6 +25,8 @@ from recipes.training.progress import Clock, collector_spared, say
 from recipes.training.runs import begin_run, checkpoints_of, finish_run, run_folder
 from recipes.training.stages import changing_variables, describe_place, frozen_parts, train_stages
 
+_EMBEDDING = 64  # units
+
 
 def finetune(
     base: str | Any,
@@ -47,6 +49,8 @@ def finetune(
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
     class_weights: str | dict[str, float] | None = None,
+    sampling: str = "all",
+    loss: str | Any | None = None,
     stochastic_depth: float = 0.0,
     ema: float | None = None,
     augmentation: str | list[str] | Any | None = None,
@@ -87,7 +91,7 @@ def finetune(
         image_size: pixels, one number or `(height, width)`. Default: what the base was trained on; for a base without
             weights the images' own size, within what the base takes.
         head: `"linear"`, or the widths of hidden layers before the last: `(256,)`; or `"knn"`, which trains as
-            `"linear"` and then lets the nearest training images vote, as `recipes.fit_knn` does, so that
+            `"linear"`, or by `loss`, and then lets the nearest training images vote, as `recipes.fit_knn` does, so that
             `result.add_class` can give it new classes without training.
         head_start: `"random"`, or `"fitted"`: a linear head starts as the logistic regression on the features of the
             base, which takes seconds, and whose strength of regularisation is chosen in folds of the training images.
@@ -115,6 +119,13 @@ def finetune(
         class_weights: where some classes have few images: `"balanced"` weighs all classes alike; a dictionary
             multiplies the losses of the classes that it names. Validation scores, by which the best weights are chosen,
             are weighted in the same way: with `"balanced"`, accuracy is the mean of the classes'.
+        sampling: `"all"`: each epoch draws each image once; `"balanced"`: as many images, but evenly of each class:
+            those of rare classes several times, of others a part that changes. Validation scores are then weighted as
+            with `class_weights="balanced"`.
+        loss: None: cross-entropy. With `head="knn"` also `"knn"` or `"nca"`, or a KNNLoss, NCALoss or StudentNCALoss of
+            `layers`: instead of a softmax, a linear layer of 64 units is put on the base, and what trains is how well
+            the images of a batch classify each other by the distances of its outputs (for `"knn"` with weights of
+            1/distance⁴); validation images are told by each other likewise. A batch should hold ten of each class.
         stochastic_depth: probability with which the last residual branch is dropped in training, for each image by
             itself; it rises evenly from the first branch on (0–1). For networks with residual sums. The network that
             comes out is the plain one.
@@ -218,18 +229,20 @@ def finetune(
                 seed=seed,
                 where=where,
             )
-            network = build(head=head, features=features)
+            is_linear = head in HEADS and training.loss is None
+            make = functools.partial(build, head=head, embedding=None if training.loss is None else _EMBEDDING)
+            network = make(features=features)
             clock.lap("building")
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
             stages, chosen = stages_of(pretrained=network.pretrained), None
             if plan == "auto":
-                linear = network if head in HEADS else build(head="linear", features=features)
+                linear = network if is_linear else build(head="linear", features=features)
                 chosen = noted_choice(checkpoints) or choose_plan(linear, data, training, stages[0].learning_rate)
                 say(verbose, chosen.line)
                 if chosen.features is not None:
-                    network = build(head=head, features=chosen.features)
+                    network = make(features=chosen.features)
                 stages = stages_of(pretrained=network.pretrained, plan=chosen.plan)
-                head_start = chosen.head_start if head in HEADS else "random"
+                head_start = chosen.head_start if is_linear else "random"
                 clock.lap("choosing")
             if stochastic_depth:
                 network = with_drop_paths(network, stochastic_depth, seed, where)
@@ -247,22 +260,19 @@ def finetune(
                 journal.save(journal.standing)  # what was decided, before anything changes the ground for it
             train_stages(network, data, stages, training, parts, journal, {"decoding": clock.laps["data"]})
             if is_pausing():
-                measured = _measured(network.model, data, images_together(training, journal), parts)
-                end = complete(journal, measured.report)
+                end = complete(journal, _measured(network.model, data, training, journal, parts, head).report)
                 raise end
             if stochastic_depth:
                 network = without_drop_paths(network)
             # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
             network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         clock.lap("training")
-        result = _measured(network.model, data, images_together(training, journal), parts)
-        if head == "knn":
-            result = fit_knn(result, batch_size=images_together(training, journal))
+        result = _measured(network.model, data, training, journal, parts, head)
         clock.lap("measuring")
         found = found_rates(journal.decided) | ({CHOSEN: dataclasses.asdict(chosen)} if chosen is not None else {})
         extras = {
             "curves": journal.curves,
-            "settings": settings | found,
+            "settings": result.report.settings | settings | found,
             "seconds": clock.laps,
             "is_repeatable": is_deterministic() and not accelerate,
         }
@@ -272,13 +282,16 @@ def finetune(
         return result
 
 
-def _measured(model, data, batch_size, parts):
+def _measured(model, data, training, journal, parts, head):
     """Result with a Report on the test split, or on the validation split, or, where there is neither, on all images.
 
     What the frozen part gave for the images of that split is not computed again.
     """
-    result = unmeasured(model, data)
+    result, together = unmeasured(model, data), images_together(training, journal)
+    if training.loss is not None:
+        return fit_knn(result, metric="euclidean", batch_size=together)
     name = next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
-    probabilities = parts.predict(name, batch_size) if name != "train" else None
-    report = measure(result, getattr(data, name), name, batch_size, probabilities)
-    return dataclasses.replace(result, report=report)
+    probabilities = parts.predict(name, together) if name != "train" else None
+    report = measure(result, getattr(data, name), name, together, probabilities)
+    result = dataclasses.replace(result, report=report)
+    return fit_knn(result, batch_size=together) if head == "knn" else result

@@ -18,6 +18,7 @@ from PIL import Image
 import recipes
 from recipes.data.batches import ordered_batches, steps_per_epoch, training_batches
 from recipes.data.headers import examine
+from recipes.data.sampling import balanced
 
 SPLITS = ("train", "valid", "test")
 
@@ -550,6 +551,25 @@ def test_batches_hold_every_image_once_an_epoch_in_an_order_of_seed_and_epoch(ph
     assert first != second
     assert (first, second) == orders(0)
     assert first != orders(1)[0]
+
+
+def test_balanced_epochs_draw_evenly_of_each_class():
+    labels = np.repeat([4, 0, 7], (60, 30, 5))  # a share is 32, 32 and 31
+    draw = balanced(labels)
+    epochs = [draw(tf.constant([3, epoch], tf.int64)).numpy() for epoch in range(40)]
+    for order in epochs:
+        assert len(order) == len(labels)
+        assert np.bincount(labels[order]).tolist() == [32, 0, 0, 0, 32, 0, 0, 31]
+        times = np.bincount(order, minlength=len(labels))
+        assert set(times[labels == 4]) == {0, 1}  # some are left out
+        assert set(times[labels == 0]) == {1, 2}  # two of them twice
+        assert set(times[labels == 7]) == {6, 7}
+        assert not (np.diff(labels[order]) == 0).all()
+    np.testing.assert_array_equal(epochs[1], draw(tf.constant([3, 1], tf.int64)).numpy())
+    assert not np.array_equal(epochs[0], epochs[1])
+    # Each of the 60 comes 40 · 32/60 = 21.3 times, with a deviation of 3.2; the largest of 60 lies within 4 of these.
+    often = np.bincount(np.concatenate(epochs), minlength=len(labels))[:60]
+    assert abs(often - 40 * 32 / 60).max() < 4 * 3.2
 
 
 def test_batches_keep_images_and_labels_together(photo_data):

@@ -26,7 +26,8 @@ from recipes.data.batches import compiled
 from recipes.training.frozen_prefix import Prepared
 from recipes.training.journal import Journal
 from recipes.training.looping import Loop
-from recipes.training.opening import class_weights, crossentropy, image_weights
+from recipes.training.objectives import CrossEntropy, weighted
+from recipes.training.opening import class_weights
 from recipes.training.optimizers import make_rate
 from recipes.training.progress import EpochLine
 from recipes.training.stages import describe_stage, validate
@@ -87,7 +88,7 @@ def test_accuracy_is_that_of_model_evaluate(classifier, photo_data):
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
 def test_validation_scores_are_those_of_keras(photo_data, batch_size, label_smoothing):
     model = build_network(tiny_base(), image_size=photo_data.image_size, class_count=len(photo_data.class_names)).model
-    loss = crossentropy(label_smoothing, len(photo_data.class_names))
+    loss = CrossEntropy(label_smoothing, len(photo_data.class_names))
     model.compile("adam", loss, metrics=["accuracy"])
     model.fit(photo_data.train.images(), photo_data.train.labels, epochs=3, verbose=0)
     valid = photo_data.valid
@@ -402,6 +403,8 @@ def test_mixed_precision_gives_float32_probabilities(photo_data):
         ({"class_weights": 3}, "class_weights must be"),
         ({"class_weights": {"no such class": 2.0}}, "no such class"),
         ({"class_weights": {"red": 0}}, "weight of class 'red'"),
+        ({"sampling": "even"}, "sampling"),
+        ({"sampling": "balanced", "class_weights": "balanced"}, "makes up for rare classes by itself"),
         ({"augmentation": "flipp"}, "Did you mean 'flip'"),
         ({"augmentation": 3}, "augmentation is of no known kind"),
         ({"patience": 0}, "patience"),
@@ -778,17 +781,19 @@ def brightness_network():
     return keras.Model(image, keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 32, -4)(image)))
 
 
-def test_weights_of_classes_bring_the_rare_one_up():
+def test_weights_and_sampling_bring_the_rare_class_up():
     data, network = imbalanced(), brightness_network()
     options = {"weights": None, "epochs": 30, "learning_rate": 0.1, "verbose": False}
-    reports = {
-        asked: recipes.finetune(network, data, class_weights=asked, **options).report for asked in (None, "balanced")
-    }
-    recalls = {asked: report.per_class["rarely"]["recall"] for asked, report in reports.items()}
-    assert recalls[None] < 0.4 < 0.6 < recalls["balanced"]
+    ways = {"as they are": {}, "weighted": {"class_weights": "balanced"}, "sampled": {"sampling": "balanced"}}
+    reports = {way: recipes.finetune(network, data, **asked, **options).report for way, asked in ways.items()}
+    recalls = {way: report.per_class["rarely"]["recall"] for way, report in reports.items()}
+    assert recalls["as they are"] < 0.4 < 0.6 < min(recalls["weighted"], recalls["sampled"])
     # The best line of both, of which the levels are 35 apart with a deviation of 25, tells 76 % of each right.
-    means = {asked: np.mean([row["recall"] for row in report.per_class.values()]) for asked, report in reports.items()}
-    assert means["balanced"] > means[None] + 0.1
+    means = {way: np.mean([row["recall"] for row in report.per_class.values()]) for way, report in reports.items()}
+    assert min(means["weighted"], means["sampled"]) > means["as they are"] + 0.1
+    # Validation by the same measure: the mean of the classes.
+    for way in ("weighted", "sampled"):
+        assert reports[way].curves["val_accuracy"][-1] == pytest.approx(means[way], abs=0.15)
 
 
 def test_weighted_validation_is_that_of_scikit_learn(photo_data):
@@ -796,7 +801,7 @@ def test_weighted_validation_is_that_of_scikit_learn(photo_data):
     model = build_network(tiny_base(), image_size=photo_data.image_size, class_count=len(names)).model
     weights = class_weights({names[1]: 3.0}, photo_data, "finetune")
     run = compiled(lambda images, training: model(images, training=training), valid)
-    loss = crossentropy(0.0, len(names), weights)
+    loss = CrossEntropy(0.0, len(names), weights)
     received = validate(Prepared(model, None, photo_data.train, valid, run), 4, loss, None, weights)
     probabilities = model.predict(valid.images(), verbose=0).astype("float64")
     shares = {"sample_weight": np.where(valid.labels == 1, 3.0, 1.0)}
@@ -809,6 +814,6 @@ def test_weights_of_classes_are_those_of_scikit_learn_and_mixed_labels_share_the
     labels, count = photo_data.train.labels, len(photo_data.class_names)
     weights = class_weights("balanced", photo_data, "finetune")
     np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(count), y=labels), rtol=1e-6)
-    np.testing.assert_allclose(image_weights(labels, weights), weights[labels])
+    np.testing.assert_allclose(weighted(np.ones(len(labels), "float32"), labels, weights), weights[labels])
     shares = np.full((1, count), 1 / count, "float32")
-    np.testing.assert_allclose(image_weights(shares, weights), weights.mean(), rtol=1e-6)
+    np.testing.assert_allclose(weighted(np.ones(1, "float32"), shares, weights), weights.mean(), rtol=1e-6)

@@ -327,6 +327,20 @@ def test_losses_equal_the_formula(name):
 
 
 @all_losses
+def test_hits_are_the_votes_of_all_others(name):
+    make, weigh = LOSSES[name]
+    embeddings, labels, _ = material(24, 5, classes=3, offset=10.0)
+    labels[-1] = 7  # alone of its label: nobody can tell it
+    squares = ((embeddings[:, None].astype("float64") - embeddings[None]) ** 2).sum(-1)
+    weights = weigh(squares) * (1 - np.eye(24))
+    votes = np.stack([(weights * (labels == label)).sum(1) for label in range(8)], 1)
+    received = numpy(make().hits(labels, embeddings))
+    np.testing.assert_array_equal(received, votes.argmax(1) == labels)
+    assert 0 < received.mean() < 1
+    assert not numpy(make().hits(labels[:1], embeddings[:1])).any()
+
+
+@all_losses
 def test_gradients_are_finite_with_duplicated_rows(name):
     """The first step of a linear map moves it, and to finite values, whatever coincides in the batch."""
     features, labels, _ = material(12, 6, classes=3)

@@ -11,7 +11,7 @@ from recipes import cli
 from recipes.data.batches import change_each, training_batches
 from recipes.training.augmentation import AUGMENTATIONS, flips, make_augmentation
 from recipes.training.colouring import jitter
-from recipes.training.stages import crossentropy
+from recipes.training.objectives import CrossEntropy
 from recipes.training.warping import warp, zoom
 
 NAMES = [name for name in AUGMENTATIONS if name != "none"]
@@ -218,7 +218,7 @@ def test_cross_entropy_takes_shares_and_numbers():
     shares = random.dirichlet(np.ones(3), 6).astype("float32")
     numbers = np.array([0, 2, 1, 1, 0, 2], np.int32)
     for smoothing in (0.0, 0.1):
-        loss = crossentropy(smoothing, 3)
+        loss = CrossEntropy(smoothing, 3)
         for labels, targets in ((tf.constant(shares), shares), (tf.constant(numbers), np.eye(3)[numbers])):
             wanted = -np.sum((targets * (1 - smoothing) + smoothing / 3) * np.log(probabilities), -1)
             np.testing.assert_allclose(loss(labels, tf.constant(probabilities)), wanted, rtol=1e-4)

@@ -1,6 +1,57 @@
 """Leave-one-out classification of each element of a batch by the others."""
 
+import abc
+
+import keras
 from keras import ops
+
+
+class LeaveOneOutLoss(keras.losses.Loss, abc.ABC):
+    """A loss of embeddings, of which each is classified by the others of its batch, by weights that fall with distance.
+
+    Subclasses say the weights, as `log_weights`.
+    """
+
+    @abc.abstractmethod
+    def log_weights(self, embeddings):
+        """Logarithm of the weight that each element has for each other, `(batch, batch)`; the diagonal does not count.
+
+        Args:
+            embeddings: `(batch, width)`.
+        """
+
+    def call(self, y_true, y_pred):
+        """−log of the weight that the others of the same label have among all others, one an element.
+
+        An element that is alone of its label in the batch cannot be classified and has loss 0.
+        """
+        labels, log_weights = ops.reshape(y_true, (-1,)), self.log_weights(y_pred)
+        one, same = _pairs(labels)
+        # Not infinity: a row without any other of its label would have NaN for a gradient, masked or not.
+        excluded = -1e9
+        others = ops.where(one, excluded, log_weights)
+        alike = ops.where(same, log_weights, excluded)
+        loss = ops.logsumexp(others, axis=1) - ops.logsumexp(alike, axis=1)
+        return ops.where(ops.any(same, axis=1), loss, 0.0)
+
+    def hits(self, y_true, y_pred):
+        """Whether the others of an element's label weigh as much as those of any other label, or more.
+
+        Args:
+            y_true: integer labels, `(batch,)`.
+            y_pred: embeddings, `(batch, width)`.
+
+        Returns:
+            bool `(batch,)`: False for an element that is alone of its label in the batch.
+        """
+        labels, log_weights = ops.reshape(y_true, (-1,)), self.log_weights(y_pred)
+        one, same = _pairs(labels)
+        others = ops.where(one, -1e9, log_weights)
+        weights = ops.where(one, 0.0, ops.exp(others - ops.max(others, axis=1, keepdims=True)))
+        # Column j: the summed weight of the label of j.
+        totals = ops.matmul(weights, ops.cast(ops.logical_or(same, one), weights.dtype))
+        own = ops.sum(ops.where(one, totals, 0.0), axis=1)
+        return ops.logical_and(own > 0, own >= ops.max(totals, axis=1))
 
 
 def squared_distances(embeddings):
@@ -11,20 +62,7 @@ def squared_distances(embeddings):
     return ops.maximum(squares, 0.0)
 
 
-def leave_one_out_loss(labels, log_weights):
-    """−log of the weight that the others of the same label have among all others, one an element.
-
-    An element that is alone of its label in the batch cannot be classified and has loss 0.
-
-    Args:
-        labels: `(batch,)`.
-        log_weights: `(batch, batch)`, logarithm of the weight each element has for each other.
-    """
-    one = ops.eye(ops.shape(labels)[0], dtype=log_weights.dtype)
-    # Not infinity: a row without any other of its label would have NaN for a gradient, masked or not.
-    excluded = -1e9
-    others = ops.where(one > 0, excluded, log_weights)
-    same = ops.logical_and(labels[:, None] == labels[None, :], one == 0)
-    alike = ops.where(same, log_weights, excluded)
-    loss = ops.logsumexp(others, axis=1) - ops.logsumexp(alike, axis=1)
-    return ops.where(ops.any(same, axis=1), loss, 0.0)
+def _pairs(labels):
+    """(whether two elements are the same one, whether they are two of the same label), bool `(batch, batch)`."""
+    one = ops.eye(ops.shape(labels)[0]) > 0
+    return one, ops.logical_and(labels[:, None] == labels[None, :], ops.logical_not(one))

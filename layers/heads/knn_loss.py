@@ -4,11 +4,11 @@ import keras
 from keras import ops
 
 from layers._arguments import check_number
-from layers.heads._leave_one_out import leave_one_out_loss, squared_distances
+from layers.heads._leave_one_out import LeaveOneOutLoss, squared_distances
 
 
 @keras.saving.register_keras_serializable("keras_recipes")
-class KNNLoss(keras.losses.Loss):
+class KNNLoss(LeaveOneOutLoss):
     """Leave-one-out loss of weighted neighbours: weight of j for i = (d² + epsilon)^(−power/2).
 
     loss of i = −log(summed weight of the others of i's label / summed weight of all others), for embeddings as
@@ -42,9 +42,8 @@ class KNNLoss(keras.losses.Loss):
         self.power = power
         self.epsilon = epsilon
 
-    def call(self, y_true, y_pred):
-        log_weights = -0.5 * self.power * ops.log(squared_distances(y_pred) + self.epsilon)
-        return leave_one_out_loss(ops.reshape(y_true, (-1,)), log_weights)
+    def log_weights(self, embeddings):
+        return -0.5 * self.power * ops.log(squared_distances(embeddings) + self.epsilon)
 
     def get_config(self):
         return {**super().get_config(), "power": self.power, "epsilon": self.epsilon}

@@ -1,14 +1,13 @@
 """NCALoss: each element of a batch is classified by the others with weight exp(−d²/temperature)."""
 
 import keras
-from keras import ops
 
 from layers._arguments import check_number
-from layers.heads._leave_one_out import leave_one_out_loss, squared_distances
+from layers.heads._leave_one_out import LeaveOneOutLoss, squared_distances
 
 
 @keras.saving.register_keras_serializable("keras_recipes")
-class NCALoss(keras.losses.Loss):
+class NCALoss(LeaveOneOutLoss):
     """Neighbourhood components loss: weight of j for i = exp(−d²/temperature).
 
     loss of i = −log(summed weight of the others of i's label / summed weight of all others), for embeddings as
@@ -38,8 +37,8 @@ class NCALoss(keras.losses.Loss):
         check_number("NCALoss", "temperature", temperature, 0, above=True)
         self.temperature = temperature
 
-    def call(self, y_true, y_pred):
-        return leave_one_out_loss(ops.reshape(y_true, (-1,)), -squared_distances(y_pred) / self.temperature)
+    def log_weights(self, embeddings):
+        return -squared_distances(embeddings) / self.temperature
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}

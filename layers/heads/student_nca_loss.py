@@ -4,11 +4,11 @@ import keras
 from keras import ops
 
 from layers._arguments import check_number
-from layers.heads._leave_one_out import leave_one_out_loss, squared_distances
+from layers.heads._leave_one_out import LeaveOneOutLoss, squared_distances
 
 
 @keras.saving.register_keras_serializable("keras_recipes")
-class StudentNCALoss(keras.losses.Loss):
+class StudentNCALoss(LeaveOneOutLoss):
     """Neighbourhood components loss with heavy tails: weight of j for i = (1 + d²/degrees)^(−(degrees + 1)/2).
 
     loss of i = −log(summed weight of the others of i's label / summed weight of all others), for embeddings as
@@ -37,9 +37,8 @@ class StudentNCALoss(keras.losses.Loss):
         check_number("StudentNCALoss", "degrees", degrees, 0, above=True)
         self.degrees = degrees
 
-    def call(self, y_true, y_pred):
-        log_weights = -0.5 * (self.degrees + 1.0) * ops.log1p(squared_distances(y_pred) / self.degrees)
-        return leave_one_out_loss(ops.reshape(y_true, (-1,)), log_weights)
+    def log_weights(self, embeddings):
+        return -0.5 * (self.degrees + 1.0) * ops.log1p(squared_distances(embeddings) / self.degrees)
 
     def get_config(self):
         return {**super().get_config(), "degrees": self.degrees}

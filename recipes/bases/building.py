@@ -9,7 +9,7 @@ from recipes.bases.blocks import NORMALIZATIONS, Block, graph_blocks, named_bloc
 from recipes.bases.channels import check_channels, transfer, widen_preprocessing
 from recipes.bases.cutting import block_outputs
 from recipes.bases.flattening import Flattening
-from recipes.bases.heads import add_head, check_head, head_names, without_classifier
+from recipes.bases.heads import EMBEDDING, add_head, check_head, head_names, without_classifier
 from recipes.bases.naming import named_layers
 from recipes.bases.preprocessing import preprocessing_model
 from recipes.bases.seeding import globals_kept, seed_config
@@ -51,6 +51,7 @@ def build_network(
     head="linear",
     dropout=0.0,
     features=None,
+    embedding=None,
     seed=0,
     where="finetune",
 ):
@@ -60,7 +61,7 @@ def build_network(
     2. Unfold a copy of it behind the preprocessing it expects: one flat graph of public Keras layers.
     3. Copy the weights; widen the first convolution where images have more than three channels.
     4. Find the blocks; leave out those after `features`.
-    5. Put the head on top: average over all pixels → Dense per hidden width → dropout → softmax.
+    5. Put the head on top: average over all pixels → Dense per hidden width → dropout → softmax, or an embedding.
 
     Everything random comes from `seed`. Weights are read from disk or, the first time, fetched from Keras' server.
 
@@ -77,6 +78,7 @@ def build_network(
         head: `"linear"`, or a tuple of widths of hidden layers.
         dropout: fraction of the features dropped before the last layer, 0–1.
         features: name of the block at whose end the head stands; None for the last one.
+        embedding: width of a linear layer that stands in the place of the softmax; None for the softmax.
         seed: of all initial weights and of dropout.
         where: the verb named in errors.
 
@@ -109,9 +111,9 @@ def build_network(
         blocks = _blocks(source, keras.Model(image, outputs), taken)
         if features is not None:
             blocks, outputs = _up_to(features, blocks, keras.Model(image, outputs), taken, where)
-        probabilities = add_head(outputs, class_count, head, dropout, seed)
-    model = keras.Model(image, probabilities, name=source.name)
-    names = head_names(head, dropout, pooled=len(outputs.shape) == 4)
+        told = add_head(outputs, class_count, head, dropout, seed, embedding)
+    model = keras.Model(image, told, name=source.name)
+    names = head_names(head, dropout, len(outputs.shape) == 4, embedding)
     return Network(model, blocks, names, pretrained, source.name)
 
 
@@ -119,7 +121,7 @@ def _preprocessed(source, image, base_channels):
     """The tensor to call the base on, and the names that no layer of the base may get."""
     *image_size, channels = image.shape[1:]
     kind = source.row.preprocessing if source.row else "inside"
-    reserved = {"image", *head_names(head=(1,) * 9, dropout=0.5, pooled=True)}
+    reserved = {"image", EMBEDDING, *head_names(head=(1,) * 9, dropout=0.5, pooled=True)}
     unfolding = Flattening("preprocessing", lambda *_: None, reserved)
     inner_channels = max(channels, base_channels or channels)
     tensor = unfolding.unfold(preprocessing_model(kind, *image_size, channels, inner_channels), image)

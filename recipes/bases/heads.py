@@ -5,7 +5,7 @@ import keras
 from recipes.bases.seeding import derived_seed
 from recipes.checks import check_number, check_whole, complaint
 
-PROBABILITIES = "probabilities"
+PROBABILITIES, EMBEDDING = "probabilities", "embedding"
 HEADS = ("linear", "knn")  # one Dense trains in both; "knn" then gives way to the nearest examples
 
 
@@ -21,19 +21,21 @@ def check_head(where, head, dropout):
         check_whole(where, "head", width)
 
 
-def head_names(head, dropout, pooled):
-    """Names of the head's layers, in the order of the data."""
+def head_names(head, dropout, pooled, embedding=None):
+    """Names of the head's layers, in the order of the data; arguments as in `add_head`."""
     hidden = 0 if head in HEADS else len(head)
     return (
         *(("head_pool",) if pooled else ()),
         *(f"head_dense_{index}" for index in range(1, hidden + 1)),
         *(("head_dropout",) if dropout else ()),
-        PROBABILITIES,
+        EMBEDDING if embedding else PROBABILITIES,
     )
 
 
-def add_head(features, class_count, head, dropout, seed):
-    """Probabilities of `class_count` classes from `features`, maps (averaged over all pixels) or vectors."""
+def add_head(features, class_count, head, dropout, seed, embedding=None):
+    """Probabilities of `class_count` classes from `features`, maps (averaged over all pixels) or vectors; or, with
+    `embedding`, a vector of that width, a linear function of them.
+    """
     tensor = features
     if len(features.shape) == 4:
         tensor = keras.layers.GlobalAveragePooling2D(name="head_pool")(tensor)
@@ -43,6 +45,10 @@ def add_head(features, class_count, head, dropout, seed):
         tensor = keras.layers.Dense(width, activation="relu", kernel_initializer=start, name=name)(tensor)
     if dropout:
         tensor = keras.layers.Dropout(dropout, seed=derived_seed(seed, "head_dropout"), name="head_dropout")(tensor)
+    if embedding:
+        start = keras.initializers.GlorotUniform(seed=derived_seed(seed, EMBEDDING))
+        # float32 under mixed precision too: distances are small differences.
+        return keras.layers.Dense(embedding, kernel_initializer=start, dtype="float32", name=EMBEDDING)(tensor)
     # A tenth of the deviation that keeps the scale: the first probabilities are near 1 / classes whatever the scale of
     # the features, so the loss starts near ln(classes) and the first gradients do not upset a pretrained base. Nought
     # would do so exactly, but then the base and the hidden layers get no gradient in the first step.

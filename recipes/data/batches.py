@@ -9,6 +9,7 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
+from recipes.data.sampling import shuffled
 from recipes.values import Split
 
 # TensorFlow keeps every Python function of a graph for ever: they hold a number, and the sources stay free to go.
@@ -23,35 +24,35 @@ _VECTORS = 1024  # that go through a head together, at least
 plain = tf.autograph.experimental.do_not_convert
 
 
-def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas=1, start=0, classes=None):
+def training_batches(source, batch_size, *, epochs, seed, augment=None, replicas=1, start=0, classes=None, order=None):
     """All batches of all epochs, in an order that depends on nothing but the seed and the number of the epoch.
 
-    The last batch of an epoch may be smaller; no image is left out. The caller keeps `source` alive.
+    The last batch of an epoch may be smaller. The caller keeps `source` alive.
 
     Args:
         source: Split to draw from; or what has `labels`, a length, the `shape` and `dtype` of its rows, and
             `take(epoch, picks)`, which gives those at some positions.
         batch_size: images per batch.
-        epochs: how many times each image is drawn.
+        epochs: how many there are.
         seed: whole number.
         augment: None, or a function of (float32 images, int64 pair that seeds this batch) that gives float32 images.
             One with the attribute `mixes` takes float32 targets `(batch, classes)`, too, and gives both.
         replicas: devices that share a batch; see `_fetch`.
         start: number of the first batch; those before it are not made.
         classes: how many there are, for an `augment` that mixes.
+        order: of `recipes.data.sampling`, for as many positions as there are images; None draws each image once.
 
     Returns:
         `tf.data.Dataset` of (images, labels[, weights]): uint8 `(batch, height, width, channels)`, or float32 when
         augmented; int32 `(batch,)`, or float32 `(batch, classes)` when mixed; `steps_per_epoch(source, batch_size)`
         batches an epoch.
     """
-    count, steps = len(source), steps_per_epoch(source, batch_size)
+    steps, order = steps_per_epoch(source, batch_size), order or shuffled(len(source))
 
     @plain
     def epoch_of_batches(epoch):
         seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
-        order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seeds)
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return tf.data.Dataset.from_tensor_slices(order(seeds)).batch(batch_size)
 
     fetch = _fetch(source, replicas, is_training=True)
     orders = tf.data.Dataset.range(epochs).flat_map(epoch_of_batches).enumerate().skip(start)

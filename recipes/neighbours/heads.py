@@ -6,7 +6,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import layers
 from recipes.bases.flattening import flat_copy
-from recipes.bases.heads import PROBABILITIES, without_classifier
+from recipes.bases.heads import EMBEDDING, PROBABILITIES, without_classifier
 from recipes.checks import complaint
 from recipes.data.batches import compiled, predict_split
 
@@ -32,6 +32,8 @@ def check_neighbours(classifier, where):
 def extractor(model, where):
     """A model from images to the features that the head of a classifier takes, `(batch, features)`."""
     head = neighbour_head(model)
+    if model.layers[-1].name == EMBEDDING:
+        return model
     features = head.input if head is not None else without_classifier(model)
     if features is model.output or len(features.shape) != 2:
         mend = "Pass what recipes.finetune returned, or a functional model that ends in a softmax Dense."

@@ -11,13 +11,14 @@ from recipes.bases.seeding import derived_seed, globals_kept
 from recipes.checks import complaint
 from recipes.data.batches import replicas_of, steps_per_epoch, training_batches
 from recipes.training.averaging import kept
+from recipes.training.objectives import objective_of
 from recipes.training.opening import (
     complaint_about_memory,
-    crossentropy,
     free_layers,
     frozen_noise,
     make_stepper,
     open_optimizer,
+    order_of,
     shorten_memory,
 )
 from recipes.training.progress import say
@@ -132,12 +133,12 @@ def _run_all(prepared, training, ratios, decided, rates, runs):
     model = prepared.model
     with kept(model.variables):
         optimizer = open_optimizer(model, training, float(rates[0]), ratios)
-        loss = crossentropy(training.label_smoothing, model.output_shape[-1], training.class_weights)
+        objective = objective_of(training, model.output_shape[-1], training.class_weights)
         stepper, found = None, []
         for run in range(runs):
             batches = distribute(model, _batches(prepared, training, len(rates), run))
             if stepper is None:
-                stepper = make_stepper(prepared, optimizer, loss, batches, training, decided)
+                stepper = make_stepper(prepared, optimizer, objective, batches, training, decided)
             with kept(model.variables), kept(optimizer.variables):
                 found.append(_run(stepper, optimizer, iter(batches), rates))
         if not math.isfinite(found[0][0]):
@@ -155,6 +156,7 @@ def _batches(prepared, training, steps, run):
         augment=prepared.augment,
         replicas=replicas_of(prepared.model),
         classes=prepared.model.output_shape[-1],
+        order=order_of(prepared.train, training),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.checks import check_choice, complaint
+from recipes.data.sampling import balanced
 from recipes.training.frozen_prefix import DROPOUTS, Caching, frozen_layers
 from recipes.training.optimizers import make_optimizer
 from recipes.training.stepping import Stepper
@@ -40,6 +41,9 @@ class Training:
     finds_rate: str | None = None  # "auto": of each stage; "head": where the head trains alone, in no time; or of none
     snapshots: int | None = None  # epochs at the end of a stage whose weights are averaged
     class_weights: str | dict | None = None  # by which the losses of images are multiplied
+    score_weights: object = None  # one a class, by which validation scores are means; None for all alike
+    loss: object = None  # of embeddings; None for cross-entropy
+    sampling: str = "all"  # "balanced": as many images of each class in every epoch
 
 
 def images_together(training, journal):
@@ -103,31 +107,6 @@ def frozen_noise(network, stage):
             layer.rate = rate
 
 
-def crossentropy(label_smoothing, classes, weights=None):
-    """Cross-entropy per integer label, or per row of shares `(batch, classes)`, where an augmentation has mixed images;
-    label smoothing turns either into a distribution over the classes. `weights`, one a class, multiply it.
-    """
-
-    def loss(labels, probabilities):
-        is_whole = len(labels.shape) == 1
-        if is_whole and not label_smoothing:
-            losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-        else:
-            targets = tf.one_hot(tf.cast(labels, tf.int32), classes) if is_whole else labels
-            losses = keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
-        return losses if weights is None else losses * image_weights(labels, weights)
-
-    return loss
-
-
-def image_weights(labels, weights):
-    """The weight of each image, from its label, or from its shares of the classes, and `weights`, one a class."""
-    weights = tf.constant(weights, tf.float32)
-    if len(labels.shape) == 1:
-        return tf.gather(weights, tf.cast(labels, tf.int32))
-    return tf.linalg.matvec(tf.cast(labels, tf.float32), weights)
-
-
 def class_weights(asked, data, where):
     """One weight a class, as an array, from what `finetune` takes as `class_weights`; None for None."""
     if asked is None:
@@ -140,6 +119,11 @@ def class_weights(asked, data, where):
     return np.array([asked.get(name, 1.0) for name in data.class_names], "float32")
 
 
+def order_of(source, training):
+    """How an epoch draws its images, as `training_batches` takes it."""
+    return balanced(source.labels) if training.sampling == "balanced" else None
+
+
 def open_optimizer(model, training, rate, ratios):
     """A fresh optimizer for what trains in a model, built; `rate` is a number or a schedule."""
     optimizer = make_optimizer(training.optimizer, rate, training.weight_decay, ratios, training.ema)
@@ -150,11 +134,11 @@ def open_optimizer(model, training, rate, ratios):
     return optimizer
 
 
-def make_stepper(prepared, optimizer, loss, batches, training, decided):
+def make_stepper(prepared, optimizer, objective, batches, training, decided):
     """A Stepper for whole batches, or for the largest parts of them that fit into memory."""
 
     def make(size):
-        return Stepper(prepared.model, prepared.run, optimizer, loss, batches, size)
+        return Stepper(prepared.model, prepared.run, optimizer, objective, batches, size)
 
     if not training.is_parted:
         return make(None)

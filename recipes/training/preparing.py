@@ -12,6 +12,7 @@ from recipes.training.augmentation import check_channels, make_augmentation
 from recipes.training.devices import PRECISIONS
 from recipes.training.frozen_prefix import Caching
 from recipes.training.learning_rate_finder import AUTO, LIGHT
+from recipes.training.objectives import open_loss
 from recipes.training.opening import Training, class_weights
 from recipes.training.optimizers import SCHEDULES, base_rate, check_optimizer
 from recipes.training.plans import make_plan
@@ -84,6 +85,8 @@ def prepare(arguments, where="finetune"):
         finds_rate,
         arguments["snapshots"],
         arguments["class_weights"],
+        loss=_opened_loss(arguments, augment, where),
+        sampling=arguments["sampling"],
     )
     if not isinstance(arguments["plan"], str):
         _check_given_plan(arguments, where)
@@ -104,14 +107,22 @@ def for_data(training, data, augmentation=None):
     """A Training with a weight for each class of a Data.
 
     Raises:
-        ValueError: the Data lacks images that the Training goes by, or a class that it weighs; or the augmentation does
-            not take its images.
+        ValueError: the Data lacks images that the Training goes by, or a class that it weighs; or has more classes than
+            can meet in a batch; or the augmentation does not take its images.
     """
     if training.schedule == "plateau" and not len(data.valid):
         mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
         raise ValueError(complaint(training.where, 'schedule="plateau" needs validation images', repr(data), mend))
     check_channels(augmentation, data.channels, training.where)
-    return dataclasses.replace(training, class_weights=class_weights(training.class_weights, data, training.where))
+    classes, together = len(data.class_names), training.batch_size
+    if training.loss is not None and together < 2 * classes:
+        rule = "where the images of a batch classify each other, it must hold two of each class, better ten"
+        mend = f"Pass batch_size={10 * classes}."
+        raise ValueError(complaint(training.where, rule, f"batches of {together}, {classes} classes", mend))
+    weights = class_weights(training.class_weights, data, training.where)
+    is_balanced = training.sampling == "balanced"
+    scored = class_weights("balanced", data, training.where) if is_balanced else weights
+    return dataclasses.replace(training, class_weights=weights, score_weights=scored)
 
 
 def _finds_rate(arguments):
@@ -123,11 +134,16 @@ def _finds_rate(arguments):
 
 
 def check_alone(strategy, training):
-    """Raise where batches are to be parted and several devices share them."""
-    if training.is_parted and tf.distribute.has_strategy():
+    """Raise where batches are to be parted, or to stay together, and several devices share them."""
+    if not tf.distribute.has_strategy():
+        return
+    received = f"a {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
+    if training.is_parted:
         mend = "Pass a number, the images that all devices take together."
-        received = f"a {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
         raise ValueError(complaint(training.where, 'batch_size="auto" is for a device by itself', received, mend))
+    if training.loss is not None:
+        rule, mend = "the images of a batch classify each other on a device by itself", "Leave loss out."
+        raise ValueError(complaint(training.where, rule, received, mend))
 
 
 def _check_numbers(arguments, where):
@@ -161,6 +177,30 @@ def _check_choices(arguments, where):
         check_choice(where, "learning_rate", arguments["learning_rate"], (AUTO,))
     check_choice(where, "on_nan", arguments["on_nan"], ("stop", "retry"))
     check_choice(where, "resume", arguments["resume"], ("auto", "restart"))
+    check_choice(where, "sampling", arguments["sampling"], ("all", "balanced"))
+    if arguments["sampling"] == "balanced" and arguments["class_weights"] is not None:
+        rule, mend = 'sampling="balanced" makes up for rare classes by itself', "Leave out one of the two."
+        raise ValueError(complaint(where, rule, f"class_weights={arguments['class_weights']!r} too", mend))
+
+
+def _opened_loss(arguments, augment, where):
+    """The loss of embeddings, or None; raise where other arguments are at odds with it."""
+    loss = open_loss(arguments["loss"], where)
+    if loss is None:
+        return None
+    odds = {
+        'head="knn"': arguments["head"] != "knn",
+        'head_start="random"': arguments["head_start"] != "random",
+        "label_smoothing=0": arguments["label_smoothing"] != 0,
+        "batch_size as a number": arguments["batch_size"] == "auto",
+        "an augmentation of one image at a time": getattr(augment, "mixes", False),
+    }
+    wanted = [name for name, is_so in odds.items() if is_so]
+    if wanted:
+        rule = f"loss={arguments['loss']!r} is of the distances between images, and needs {wanted[0]}"
+        mend = f"Pass {wanted[0]}, or leave loss out, which trains by cross-entropy."
+        raise ValueError(complaint(where, rule, "another", mend))
+    return loss
 
 
 def _check_class_weights(asked, where):

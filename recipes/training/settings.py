@@ -55,7 +55,7 @@ def _describe(value):
         # Keras numbers layers on: the same code gives other names the second time.
         form = re.sub(r'_\d+"|"shared_object_id": \d+', '"', value.to_json())
         return f"{type(value).__name__} {_uncounted(value.name)} {_digest(form.encode() + weights)}"
-    if isinstance(value, (keras.layers.Layer, keras.optimizers.Optimizer)):
+    if isinstance(value, (keras.layers.Layer, keras.optimizers.Optimizer, keras.losses.Loss)):
         # Names are counted on through a process; seeds give way to the run's.
         config = {key: part for key, part in value.get_config().items() if key not in ("name", "seed")}
         return {"class": type(value).__name__, **_describe(config)}

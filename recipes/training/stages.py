@@ -11,14 +11,15 @@ from recipes.training.frozen_prefix import FrozenParts, frozen_layers, is_fixed
 from recipes.training.interrupting import Interrupt
 from recipes.training.learning_rate_finder import is_sought, swept_images, with_found_rate
 from recipes.training.looping import Loop
+from recipes.training.objectives import objective_of
 from recipes.training.opening import (
     complaint_about_memory,
-    crossentropy,
     free_layers,
     frozen_noise,
     images_together,
     make_stepper,
     open_optimizer,
+    order_of,
     shorten_memory,
 )
 from recipes.training.optimizers import make_rate
@@ -179,7 +180,7 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
     slowed = journal.begin_stage(optimizer)
     if slowed != 1 and training.schedule != "cosine":
         optimizer.learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate)) * slowed
-    loss = crossentropy(training.label_smoothing, classes, training.class_weights)
+    objective = objective_of(training, classes, training.class_weights)
     batches = training_batches(
         prepared.train,
         training.batch_size,
@@ -189,19 +190,21 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
         replicas=replicas,
         start=standing.epoch * steps + standing.step,
         classes=classes,
+        order=order_of(prepared.train, training),
     )
     batches = distribute(model, batches)
 
     def measure():
         if not len(prepared.valid):
             return {}
-        return validate(prepared, images_together(training, journal), loss, interrupt.check, training.class_weights)
+        together, weights = images_together(training, journal), training.score_weights
+        return validate(prepared, together, objective_of(training, classes, weights), interrupt.check, weights)
 
     return Loop(
         where=training.where,
         stage=stage.name,
         batches=batches,
-        step=make_stepper(prepared, optimizer, loss, batches, training, journal.decided),
+        step=make_stepper(prepared, optimizer, objective, batches, training, journal.decided),
         steps=steps,
         epochs=stage.epochs,
         patience=training.patience,
@@ -216,14 +219,14 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
     )
 
 
-def validate(prepared, batch_size, loss, between=None, weights=None):
+def validate(prepared, batch_size, objective, between=None, weights=None):
     """`{"val_accuracy", "val_loss"}`, without penalties on weights; with `weights`, one a class, means by these."""
-    probabilities = predict_split(prepared.model, prepared.valid, batch_size, prepared.predict, between)
+    outputs = predict_split(prepared.model, prepared.valid, batch_size, prepared.predict, between)
     labels = prepared.valid.labels
+    losses, hits = objective.measure(labels, outputs)  # the losses are weighted themselves
     shares = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)[labels]
-    accuracy = np.average(probabilities.argmax(-1) == labels, weights=shares)
-    total = float(keras.ops.mean(loss(labels, probabilities))) * len(labels)  # the losses are weighted themselves
-    return {"val_accuracy": float(accuracy), "val_loss": total / float(shares.sum())}
+    accuracy = np.average(hits, weights=shares)
+    return {"val_accuracy": float(accuracy), "val_loss": float(losses.mean() * len(labels) / shares.sum())}
 
 
 def describe_seconds(stage, seconds):

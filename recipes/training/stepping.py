@@ -23,15 +23,15 @@ class Stepper:
         model: Keras model: its trainable variables, and the losses that its layers add.
         run: function of (rows, training) that computes what `model` does.
         optimizer: Keras optimizer, built.
-        loss: function of integer labels, or shares of the classes, and probabilities, one number each.
+        objective: of `recipes.training.objectives`: losses and hits from labels and what the model gives.
         batches: dataset of (rows, labels[, weights]), as `distribute` gives it.
         size: images that go through the model together; None for the whole batch. The gradients of the parts of a
             batch are brought together before the optimizer takes its step, which is therefore that of the whole; only
             BatchNormalization that trains goes by the parts.
     """
 
-    def __init__(self, model, run, optimizer, loss, batches, size=None):
-        self._model, self._run, self._optimizer, self._loss = model, run, optimizer, loss
+    def __init__(self, model, run, optimizer, objective, batches, size=None):
+        self._model, self._run, self._optimizer, self._objective = model, run, optimizer, objective
         self._variables = model.trainable_variables
         self._replicas = replicas_of(model)
         self._strategy = model.distribute_strategy if tf.distribute.has_strategy() else None
@@ -109,18 +109,16 @@ class Stepper:
     def _differentiate(self, rows, labels, weights):
         """(gradients, [mean loss, images told right, images, health]) of this device's images."""
         with tf.GradientTape() as tape:
-            probabilities = self._run(rows, True)
-            losses = self._loss(labels, probabilities)
+            outputs = self._run(rows, True)
+            losses = self._objective(labels, outputs)
             weights = tf.ones_like(losses) if weights is None else tf.cast(weights, losses.dtype)
             penalties = sum(tf.reduce_sum(tf.cast(penalty, losses.dtype)) for penalty in self._model.losses)
             total = (tf.reduce_mean(losses * weights) + penalties) / self._replicas
             scaled = self._optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
         counted = tf.cast(weights > 0, tf.float32)
-        if len(labels.shape) == 2:  # mixed: the class that has most of it counts
-            labels = tf.argmax(labels, -1)
-        right = tf.cast(tf.argmax(probabilities, -1, labels.dtype) == labels, tf.float32)
-        told = [total, tf.reduce_sum(right * counted), tf.reduce_sum(counted), total + self._health(gradients)]
+        hits = self._objective.hits(labels, outputs)
+        told = [total, tf.reduce_sum(hits * counted), tf.reduce_sum(counted), total + self._health(gradients)]
         return gradients, tf.stack([tf.cast(number, tf.float32) for number in told])
 
     def _health(self, gradients):
