@@ -237,7 +237,8 @@ def finetune(
             stages, chosen = stages_of(pretrained=network.pretrained), None
             if plan == "auto":
                 linear = network if is_linear else build(head="linear", features=features)
-                chosen = noted_choice(checkpoints) or choose_plan(linear, data, training, stages[0].learning_rate)
+                by_softmax = dataclasses.replace(training, loss=None)
+                chosen = noted_choice(checkpoints) or choose_plan(linear, data, by_softmax, stages[0].learning_rate)
                 say(verbose, chosen.line)
                 if chosen.features is not None:
                     network = make(features=chosen.features)
