@@ -559,6 +559,14 @@ def test_auto_with_a_head_of_several_layers(digits):
     assert result.report.settings["chosen"]["features"] == "stage2_block0"
 
 
+def test_auto_for_an_embedding_chooses_by_a_softmax(digits):
+    options = {"plan": "auto", "epochs": 1, "batch_size": 40, "head": "knn", "verbose": False}
+    results = [recipes.finetune("small_resnet", some(digits, 9), loss=loss, **options) for loss in ("nca", None)]
+    by_distances, by_softmax = (result.report.settings["chosen"] for result in results)
+    assert by_distances == by_softmax
+    assert results[0].model.layers[-2].name == "embedding"
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "said"),
     [

@@ -102,7 +102,7 @@ def predict_split(model, source, batch_size, run=None, between=None):
         batches = ordered_batches(source, batch_size, replicas_of(model))
         return model.predict(batches, verbose=0)[: len(source)]
     parts = []
-    if len(_form(source)[0]) == 1:  # numbers of pooled features: it is the calls that take the time
+    if len(form(source)[0]) == 1:  # numbers of pooled features: it is the calls that take the time
         batch_size = max(batch_size, _VECTORS)
     rows, places = (source.store, source.rows) if isinstance(source, Split) else source.view(0)
     for _, batch in ordered_rows(rows, places, range(len(source)), batch_size):
@@ -114,7 +114,7 @@ def predict_split(model, source, batch_size, run=None, between=None):
 
 def compiled(run, source):
     """A compiled function of batches of `source`, of any size, to what `run(rows, training)` predicts."""
-    shape, dtype = _form(source)
+    shape, dtype = form(source)
     return traced(lambda rows: run(rows, False), [tf.TensorSpec((None, *shape), dtype)])
 
 
@@ -206,7 +206,7 @@ def _fetch(source, replicas, is_training):
         weights = np.where(np.arange(len(filled)) < len(picks), weight, 0.0).astype(np.float32)
         return take(source, int(epoch), filled), source.labels[filled], weights
 
-    shape, dtype = _form(source)
+    shape, dtype = form(source)
 
     def fetch(epoch, picks):
         images, labels, weights = tf.numpy_function(copy, [epoch, picks], [dtype, tf.int32, tf.float32])
@@ -216,7 +216,7 @@ def _fetch(source, replicas, is_training):
     return fetch
 
 
-def _form(source):
+def form(source):
     """(shape, TensorFlow type) of a row of a source."""
     if isinstance(source, Split):
         return source.store.shape[1:], tf.uint8

@@ -3,10 +3,10 @@
 import contextlib
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from recipes.data.batches import ordered_rows, replicas_of, traced
+from recipes.data.batches import form, ordered_rows, replicas_of, traced
+from recipes.training.statistics import normalizations, settle
 from recipes.values import Split
 
 
@@ -30,14 +30,10 @@ class Averages:
         self._between = between
         self._is_kept = optimizer.inner_optimizer.use_ema
         is_alone = replicas_of(model) == 1
-        self._normalizations = [
-            layer
-            for layer in model.layers
-            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and is_alone
-        ]
+        self._normalizations = [layer for layer in normalizations(model) if layer.trainable and is_alone]
         weights = {id(weight) for weight in model.weights}
         self._states = [variable for variable in model.variables if id(variable) not in weights]
-        self._run = None
+        self._look = None
 
     @contextlib.contextmanager
     def shown(self):
@@ -62,32 +58,18 @@ class Averages:
         return [weight for layer in self._normalizations for weight in (layer.moving_mean, layer.moving_variance)]
 
     def _settle(self):
-        source, statistics = self._prepared.train, self._statistics()
-        rows, places = (source.store, source.rows) if isinstance(source, Split) else source.view(0)
-        sums = [np.zeros(variable.shape) for variable in statistics]
-        for positions, batch in ordered_rows(rows, places, range(len(source)), self._batch_size):
-            self._look(batch)
-            for total, variable in zip(sums, statistics, strict=True):
-                total += keras.ops.convert_to_numpy(variable) * (len(positions) / len(source))
-            self._between()
-        for total, variable in zip(sums, statistics, strict=True):
-            variable.assign(total.astype("float32"))
+        if self._look is None:
+            shape, dtype = form(self._prepared.train)
+            spec = tf.TensorSpec((None, *shape), dtype)
+            self._look = traced(lambda rows: self._prepared.run(rows, True), [spec])
+        settle(self._look, self._batches(), self._normalizations)
 
-    def _look(self, batch):
-        """Let BatchNormalization remember a batch and nothing else."""
-        if self._run is not None:
-            self._run(batch)
-            return
-        spec = tf.TensorSpec((None, *batch.shape[1:]), tf.as_dtype(batch.dtype))
-        self._run = traced(lambda rows: self._prepared.run(rows, True), [spec])
-        momenta = [layer.momentum for layer in self._normalizations]
-        for layer in self._normalizations:
-            layer.momentum = 0.0  # which the function that is traced now holds on to
-        try:
-            self._run(batch)
-        finally:
-            for layer, momentum in zip(self._normalizations, momenta, strict=True):
-                layer.momentum = momentum
+    def _batches(self):
+        source = self._prepared.train
+        rows, places = (source.store, source.rows) if isinstance(source, Split) else source.view(0)
+        for _, batch in ordered_rows(rows, places, range(len(source)), self._batch_size):
+            yield batch
+            self._between()
 
 
 @contextlib.contextmanager
