@@ -5,7 +5,7 @@ import functools
 import os
 from typing import Any
 
-from recipes.bases import HEADS, build_network
+from recipes.bases import HEADS, network_for
 from recipes.bases.drop_paths import with_drop_paths, without_drop_paths
 from recipes.evaluation import measure, unmeasured
 from recipes.neighbours.fitting import fit_knn
@@ -218,27 +218,16 @@ def finetune(
         strategy = placement()
         with strategy.scope(), dtype_policy(precision):
             check_alone(strategy, training)
-            build = functools.partial(
-                build_network,
-                base,
-                weights=weights,
-                image_size=data.image_size,
-                channels=data.channels,
-                class_count=len(data.class_names),
-                dropout=dropout,
-                seed=seed,
-                where=where,
-            )
-            is_linear = head in HEADS and training.loss is None
+            build = functools.partial(network_for, data, base, weights=weights, dropout=dropout, seed=seed, where=where)
             make = functools.partial(build, head=head, embedding=None if training.loss is None else _EMBEDDING)
-            network = make(features=features)
+            network, chosen = make(features=features), None
             clock.lap("building")
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
-            stages, chosen = stages_of(pretrained=network.pretrained), None
+            stages = stages_of(pretrained=network.pretrained)
             if plan == "auto":
+                is_linear = head in HEADS and training.loss is None
                 linear = network if is_linear else build(head="linear", features=features)
-                by_softmax = dataclasses.replace(training, loss=None)
-                chosen = noted_choice(checkpoints) or choose_plan(linear, data, by_softmax, stages[0].learning_rate)
+                chosen = noted_choice(checkpoints) or choose_plan(linear, data, training, stages[0].learning_rate)
                 say(verbose, chosen.line)
                 if chosen.features is not None:
                     network = make(features=chosen.features)

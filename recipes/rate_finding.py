@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from recipes.bases import build_network
+from recipes.bases import network_for
 from recipes.bases.drop_paths import with_drop_paths
 from recipes.checks import check_number, check_whole, complaint
 from recipes.finetuning import finetune
@@ -118,12 +118,10 @@ def find_lr(
         strategy = placement()
         with strategy.scope(), dtype_policy(precision):
             check_alone(strategy, training)
-            network = build_network(
+            network = network_for(
+                data,
                 base,
                 weights=weights,
-                image_size=data.image_size,
-                channels=data.channels,
-                class_count=len(data.class_names),
                 head=head,
                 dropout=dropout,
                 seed=seed,

@@ -1,7 +1,7 @@
 """The catalogue of networks, and classifiers built from them."""
 
 from recipes.bases.blocks import Block
-from recipes.bases.building import Network, build_network
+from recipes.bases.building import Network, build_network, network_for
 from recipes.bases.catalogue import Base, find_base, list_bases
 from recipes.bases.cutting import block_outputs, cut_tensor, multiply_adds, split_at
 from recipes.bases.folding import folded
@@ -26,5 +26,6 @@ __all__ = [
     "least_image_size",
     "list_bases",
     "multiply_adds",
+    "network_for",
     "split_at",
 ]

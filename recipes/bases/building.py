@@ -117,6 +117,12 @@ def build_network(
     return Network(model, blocks, names, pretrained, source.name)
 
 
+def network_for(data, base, **options):
+    """The Network of `build_network` for the images and classes of a Data."""
+    form = {"image_size": data.image_size, "channels": data.channels, "class_count": len(data.class_names)}
+    return build_network(base, **form, **options)
+
+
 def _preprocessed(source, image, base_channels):
     """The tensor to call the base on, and the names that no layer of the base may get."""
     *image_size, channels = image.shape[1:]

@@ -117,6 +117,7 @@ def choose_plan(network, data, training, learning_rate):
         training: Training.
         learning_rate: of the trial.
     """
+    training = dataclasses.replace(training, loss=None)  # the trial is by a softmax
     if not network.pretrained:
         return Choice("all", None, "random", "the base has no pretrained weights.")
     split = pick(data.train, _sample(data.train.labels, _MOST, training.seed))

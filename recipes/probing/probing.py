@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.bases import build_network, check_base
+from recipes.bases import check_base, network_for
 from recipes.bases.sources import find_source
 from recipes.checks import check_choice, check_whole, complaint
 from recipes.data.loading import check_options
@@ -98,12 +98,10 @@ def probe(
             opened = open_data(_with_resize(data, result), base, weights, image_size, _WHERE)
             _warn_of_trained_on(result, opened)
             ground = make_ground(opened, folds, neighbours, seed, _WHERE)
-            network = build_network(
+            network = network_for(
+                opened,
                 base,
                 weights=weights,
-                image_size=opened.image_size,
-                channels=opened.channels,
-                class_count=len(opened.class_names),
                 seed=seed,
                 where=_WHERE,
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from recipes.bases import build_network
+from recipes.bases import network_for
 from recipes.bases.building import IMAGE_LEVEL
 from recipes.bases.flattening import flat_copy
 from recipes.bases.heads import without_classifier
@@ -85,12 +85,10 @@ def open_subject(model, data, weights, image_size, head, augment, seed, where):
     if isinstance(model, keras.Model) and _tells_apart(model, len(data.class_names)):
         copy = flat_copy(model, where, image_size=data.image_size)
     else:
-        copy = build_network(
+        copy = network_for(
+            data,
             model,
             weights=weights,
-            image_size=data.image_size,
-            channels=data.channels,
-            class_count=len(data.class_names),
             head=head,
             seed=seed,
             where=where,

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.bases import Network, add_head, build_network, folded, head_names
+from recipes.bases import Network, add_head, folded, head_names, network_for
 from recipes.bases.seeding import globals_kept
 from recipes.checks import complaint
 from recipes.data.batches import compiled, predict_split
@@ -206,12 +206,10 @@ def _read(path):
 
 def _made(setup, arguments, data):
     """Rows, after every image has one; False where there can be none."""
-    network = build_network(
+    network = network_for(
+        data,
         arguments["base"],
         weights=arguments["weights"],
-        image_size=data.image_size,
-        channels=data.channels,
-        class_count=len(data.class_names),
         features=arguments["features"],
         seed=arguments["seed"],
         where=setup.training.where,
