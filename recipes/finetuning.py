@@ -23,6 +23,7 @@ from recipes.training.pausing import complete, is_pausing
 from recipes.training.preparing import BATCH, check_alone, for_data, prepare
 from recipes.training.progress import Clock, collector_spared, say
 from recipes.training.runs import begin_run, checkpoints_of, finish_run, run_folder
+from recipes.training.snapshots import taken_averages
 from recipes.training.stages import changing_variables, describe_place, frozen_parts, train_stages
 
 _EMBEDDING = 64  # units
@@ -148,8 +149,8 @@ def finetune(
             best weights of all stages are kept in any case.
         snapshots: number of epochs, 2 or more: at the end of each stage the weights of its last so many epochs are
             averaged, the statistics of BatchNormalization that trains measured anew, and the average kept where its
-            validation score is better than that of the best epoch, or where there are no validation images. They are
-            kept in memory and in checkpoints.
+            validation score is better than that of the best epoch, or where there are no validation images;
+            `report.settings["averages_taken"]` says of which stages. They are kept in memory and in checkpoints.
         precision: `"float32"`, `"mixed_float16"`, `"mixed_bfloat16"`, or `"auto"`: mixed where that is faster.
         seed: whole number that decides the head's start, the order of the images, dropout and augmentation. It does
             not change the split: that is `load_data`'s seed.
@@ -259,7 +260,8 @@ def finetune(
         clock.lap("training")
         result = _measured(network.model, data, training, journal, parts, head)
         clock.lap("measuring")
-        found = found_rates(journal.decided) | ({CHOSEN: dataclasses.asdict(chosen)} if chosen is not None else {})
+        found = found_rates(journal.decided) | taken_averages(journal.decided)
+        found |= {CHOSEN: dataclasses.asdict(chosen)} if chosen is not None else {}
         extras = {
             "curves": journal.curves,
             "settings": result.report.settings | settings | found,

@@ -146,6 +146,7 @@ def test_validation_decides(photo_data, monkeypatch, snapshots, is_better, capsy
 
     monkeypatch.setattr("recipes.training.stages.average_snapshots", judged)
     result = tune(photo_data, epochs=4, snapshots=2, verbose=True)
+    assert result.report.settings["averages_taken"] == {"0": is_better}
     curves = result.report.curves
     best = max(range(4), key=lambda epoch: (curves["val_accuracy"][epoch], -curves["val_loss"][epoch]))
     mean = [np.mean(values, axis=0) for values in zip(*snapshots[-2:], strict=True)]

@@ -67,7 +67,7 @@ def trains_heads_alone(setup, arguments):
     is_named = isinstance(arguments["base"], str)
     is_still = (
         arguments["head_start"] == "random"
-        and arguments["head"] != "knn"  # whose votes count, not what the softmax says
+        and setup.training.loss is None
         and setup.training.augment is None
         and setup.training.caching.mode is not False
     )

@@ -82,7 +82,8 @@ def search(
             `"hyperband"`: many trials for a few epochs, and a third of them, the best, for three times as long, and so
             on, each from where it paused.
         trials: most trials. Default: 20; the grid takes all, and hyperband counts them itself.
-        objective: `"val_accuracy"`, `"val_loss"`, `"val_top_5_accuracy"` or `"val_calibration_error"`.
+        objective: `"val_accuracy"`, `"val_loss"`, `"val_top_5_accuracy"` or `"val_calibration_error"`. Trials with
+            `head="knn"` are compared by what trains, a softmax or, with `loss`, the others of a batch.
         workers: trials at a time on this machine, which share out its GPUs; or `"ray"`: tasks on a Ray cluster.
         retries: how often a trial that was killed, crashed or ran out of memory is run again, from its last checkpoint.
         time_limit: seconds after which a trial is ended as a failure; None for no limit.

@@ -6,6 +6,7 @@ from recipes.data.batches import take
 from recipes.training.progress import say
 from recipes.training.statistics import measure_statistics, normalizations
 
+TAKEN = "averages taken"  # as `decided` of a Journal has it
 _IMAGES = 512  # from which statistics are measured
 
 
@@ -37,7 +38,12 @@ def average_snapshots(prepared, journal, standing, measure, name, verbose):
     told = f", validation accuracy {scores['val_accuracy']:.4f} (best epoch {standing.score[0]:.4f})" if scores else ""
     taken = "kept" if is_better else "not kept"
     say(verbose, f"Stage {name!r}: average of the weights of the last {count} epochs{told}: {taken}")
-    journal.decided[f"average of stage {journal.stage}"] = is_better
+    journal.decided.setdefault(TAKEN, {})[str(journal.stage)] = is_better
     if is_better:
         standing.score = score or standing.score
         journal.keep_best()
+
+
+def taken_averages(decided):
+    """`{"averages_taken": {number of a stage: bool}}`, for the report of a run with snapshots; else `{}`."""
+    return {"averages_taken": dict(decided[TAKEN])} if decided.get(TAKEN) else {}
