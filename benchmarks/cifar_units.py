@@ -58,6 +58,7 @@ def one_seed(data, asked, seed):
         batch_size=BATCH,
         augmentation="flip",
         normalization="trained",
+        distillation=asked.distillation,
     )
     whole = trained(asked.base, data, asked.epochs, asked, seed, asked.weights)
     steps = tuple(asked.fraction * (number + 1) / asked.steps for number in range(asked.steps))
@@ -97,6 +98,7 @@ def main():
     parser.add_argument("--steps", type=int, default=2, help="in which they are removed, with training after each")
     parser.add_argument("--recovery_epochs", type=int, default=3, help="of each step")
     parser.add_argument("--recovery_rate", type=float, default=1e-3)
+    parser.add_argument("--distillation", type=float, default=0.0, help="share of the whole network's answers")
     parser.add_argument("--scratch_epochs", type=int, help="of the small network; as many as both unless given")
     parser.add_argument("--criterion", default="taylor")
     parser.add_argument("--scope", default="global")

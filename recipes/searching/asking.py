@@ -75,10 +75,11 @@ def parse(base, space, build, settings, seed, where):
 
 def check_settings(space, build, method, objective, where):
     """Complain now of choices that a trial would refuse; most epochs of a trial."""
-    if method == "hyperband" and objective == "val_loss" and "label_smoothing" in space.arguments:
-        mend = 'Pass objective="val_accuracy".'
-        rule = "the loss of a run on its way holds its label smoothing, so that it tells nothing about another's"
-        raise ValueError(complaint(where, rule, "label_smoothing in the space of hyperband", mend))
+    for name in ("label_smoothing", "loss"):
+        if method == "hyperband" and objective == "val_loss" and name in space.arguments:
+            mend = 'Pass objective="val_accuracy".'
+            rule = "the loss of a run on its way is of its own kind, so that it tells nothing about another's"
+            raise ValueError(complaint(where, rule, f"{name} in the space of hyperband", mend))
     epochs = []
     for settings in space.examples() if space.dimensions else [space.fixed]:
         if build is not None:

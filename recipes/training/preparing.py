@@ -64,29 +64,19 @@ def prepare(arguments, where="finetune"):
     is_told = is_repeatable(settings["augmentation"])
     is_parted = arguments["batch_size"] == "auto"
     finds_rate = _finds_rate(arguments)
+    as_given = ("optimizer", "schedule", "weight_decay", "label_smoothing", "patience", "seed", "verbose", "precision")
+    as_given += ("on_nan", "ema", "snapshots", "class_weights", "sampling")
     training = Training(
-        BATCH if is_parted else arguments["batch_size"],
-        arguments["optimizer"],
-        arguments["schedule"],
-        arguments["weight_decay"],
-        arguments["label_smoothing"],
-        augment,
-        arguments["patience"],
-        arguments["seed"],
-        arguments["verbose"],
-        where,
-        arguments["precision"],
-        Caching(*(arguments[name] for name in ("cache", "views", "refresh_views", "memory_budget"))),
-        [settings["augmentation"], strength] if is_told else None,
-        arguments["on_nan"],
-        is_parted,
-        arguments["accelerate"],
-        arguments["ema"],
-        finds_rate,
-        arguments["snapshots"],
-        arguments["class_weights"],
+        **{name: arguments[name] for name in as_given},
+        batch_size=BATCH if is_parted else arguments["batch_size"],
+        augment=augment,
+        where=where,
+        caching=Caching(*(arguments[name] for name in ("cache", "views", "refresh_views", "memory_budget"))),
+        augmentation=[settings["augmentation"], strength] if is_told else None,
+        is_parted=is_parted,
+        is_accelerated=arguments["accelerate"],
+        finds_rate=finds_rate,
         loss=_opened_loss(arguments, augment, where),
-        sampling=arguments["sampling"],
     )
     if not isinstance(arguments["plan"], str):
         _check_given_plan(arguments, where)
