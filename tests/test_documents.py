@@ -12,7 +12,8 @@ from recipes.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
-LONG = ("03_search", "05_compression")  # minutes, and what they call is tested elsewhere too
+# Minutes, and what they call is tested elsewhere too.
+LONG = ("02_layers", "03_search", "04_serving", "05_compression")
 
 
 @pytest.mark.parametrize(

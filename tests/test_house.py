@@ -58,6 +58,8 @@ ROOM_MAY_IMPORT = {
     "__init__": set(),
     "layers": set(),
 }
+# Verbs whose examples take a quarter of a minute; other tests call them.
+LONG = ("compress", "deep_compress", "few_bits", "plot_search")
 # What a server answers other programs, in the words of TensorFlow Serving.
 ANSWERS = ("BadRequestError", "_RefusedError")
 # A value's methods hand on to the verbs by the public door, and its repr is the report's table.
@@ -162,7 +164,9 @@ def test_verbs_give_an_example(name):
     assert ">>>" in getattr(recipes, name).__doc__
 
 
-@pytest.mark.parametrize("name", recipes.__all__)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in recipes.__all__]
+)
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     public = getattr(recipes, name)
