@@ -4,7 +4,7 @@
     KERAS_HOME=keras_home python benchmarks/plans.py --sets hymenoptera cifar10 fashion digits \\
         --hymenoptera hymenoptera_data/ --cifar10 cifar10_images/ --fashion fashion_mnist.npz --per-class 10 100 1000
 
-Of each set, so many training images a class are taken (of `hymenoptera` all) and a fourth as many for validation, the
+Of each set, so many training images a class are taken (of `hymenoptera` all, too) and a fourth as many for validation, the
 same for all plans and others for each seed. A plan is chosen and trained on these; its accuracy is that on at most
 `--test` images that neither plan nor weights saw. `hymenoptera` has no test split: a third of its val folder serves for
 validation, the rest is measured. `seconds` are those of the call with an empty cache, in which `auto` also measures.
@@ -119,7 +119,7 @@ def case(name, base, data, per_class, asked):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["digits"])
-    parser.add_argument("--per-class", nargs="+", type=int, default=[10, 50], help="training images; not hymenoptera's")
+    parser.add_argument("--per-class", nargs="+", type=int, default=[10, 50], help="training images")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--test", type=int, default=2000, help="most images that are measured")
     parser.add_argument("--pool", type=int, default=30000, help="images of fashion that the subsets are drawn from")
@@ -135,7 +135,8 @@ def main():
     for name in asked.sets:
         base = asked.base or BASES[name]
         data = load(name, base, asked)
-        sizes = [None] if name == "hymenoptera" else asked.per_class
+        most = np.bincount(data.train.labels).min()
+        sizes = [count for count in asked.per_class if count <= most] + [None] * (name == "hymenoptera")
         cases += [case(name, base, data, per_class, asked) for per_class in sizes]
     print_json({"seeds": asked.seeds, "cases": cases})
 

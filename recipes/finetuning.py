@@ -101,8 +101,9 @@ def finetune(
         plan: `"default"`, `"head"`, `"all"`, `"auto"`, or a list of `recipes.Stage`. `"auto"` measures, on the training
             images alone, how well features of each block tell the classes apart, and what training the last block
             gains. Then it chooses plan, `features` and `head_start`, and says why, in a line and in
-            `report.settings["chosen"]`; passing what it names does the same. Few images take the head alone, many more
-            blocks, and images unlike those of the base an earlier block, or all blocks.
+            `report.settings["chosen"]`; passing what it names does the same. Images like those of the base, which its
+            second half tells apart, take the head alone, and the last blocks too where there are many; images unlike
+            those take all blocks, or, with fewer than ten of a class, the head on the best block.
         epochs: most epochs of each stage, or one number per stage. Default: 10 and 10, or 30 for `"all"`.
         learning_rate: rate of the head after warm-up. Default: that of a given Keras optimizer; else found by a range
             test, as `recipes.find_lr` does, where the head trains alone (a second or two, unless images are augmented

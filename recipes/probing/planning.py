@@ -21,7 +21,9 @@ _FOLDS = 5
 _BLOCKS = 8  # whose features are tried
 _MOST = 2500  # images that are looked at
 _TRIED = 1000  # that the trial trains on
-_LEAST = 10  # images of the smallest class, below which too few are held out to show a gain
+_LEAST = 10  # images of the smallest class, below which blocks do not train
+_HELD = 20  # images that a trial is judged by, at least
+_SHARE = 0.8  # of what the last block tells
 _TEMPERATURES = np.geomspace(0.5, 8, 25)
 _MANY = 100  # images of the smallest class
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 150, 3, 15  # of the trial
@@ -36,8 +38,9 @@ class Measured:
         blocks: names of the blocks whose features were tried, from input to output.
         linear: accuracy of logistic regression on the features of each block, 0–1, in folds of the training images.
         best: number of the block with the highest; of equal ones the last.
-        lead: by how much that block is above the last one.
-        lead_error: standard error of this, over the same images.
+        early: number of the best block of the first half.
+        excess: by how much the accuracy of that one, above chance, exceeds four fifths of the last block's.
+        excess_error: standard error of this, over the same images.
         before: cross-entropy, in nats at the best temperature, of the best linear classifier on held-out training
             images; None without a trial.
         after: that of the network on these images after a few epochs in which its last block trains.
@@ -48,25 +51,31 @@ class Measured:
     blocks: tuple[str, ...]
     linear: tuple[float, ...]
     best: int
-    lead: float
-    lead_error: float
+    early: int
+    excess: float
+    excess_error: float
     before: float | None = None
     after: float | None = None
     gain_error: float | None = None
 
     @property
     def is_alike(self):
-        """Whether the features grow better to the end of the base: the images are like those that it was trained on."""
-        return self.lead <= self.lead_error
+        """Whether the images are like those that the base was trained on: its second half tells the classes apart,
+        which the first half could not. Of others the first half tells as much, and the second lets go of it again.
+        """
+        return self.excess <= self.excess_error
 
     @property
     def is_much(self):
-        """Whether there are images enough to train blocks: it gains on held-out ones, or with many images of a class it
-        does not lose by more than its error, for what one block cannot yet show, several can.
+        """Whether there are images enough to train blocks. Of images that are alike: training one gains on held-out
+        ones by more than chance, or with many images of a class does not lose by more, for what one block cannot yet
+        show, several can.
         """
+        if not self.is_alike:
+            return self.images >= _LEAST
         if self.before is None:
             return False
-        return self.before - self.after > (-self.gain_error if self.images >= _MANY else 0)
+        return self.before - self.after > (-1 if self.images >= _MANY else 2) * self.gain_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +117,8 @@ def choose_plan(network, data, training, learning_rate):
 
     1. Take about 2,500 training images, each class its share. Nothing else is looked at.
     2. Measure logistic regression on the features of up to eight blocks, in five folds.
-    3. Hold one fold out; fit the head to the others, and then train it with the last block for a few epochs.
+    3. Where the images are like those of the base, hold one fold out; fit the head to the others, and then train it
+       with the last block for a few epochs.
     4. Decide by `decide`.
 
     Args:
@@ -135,8 +145,8 @@ def choose_plan(network, data, training, learning_rate):
         for number in range(len(places))
     ]
     measured = _compared(answers, [network.blocks[place].name for place in places], split.labels, smallest)
-    if smallest >= _LEAST:
-        fitted, held = parts[0]
+    fitted, held = parts[0]
+    if measured.is_alike and smallest >= _LEAST and len(held) >= _HELD:
         fitted = fitted[_sample(split.labels[fitted], _TRIED, training.seed)]
         rows, truth = features.rows(split, measured.best), split.labels[held]
         kernel, bias = fitted_linear(rows[fitted], split.labels[fitted], training.seed)
@@ -156,39 +166,43 @@ def choose_plan(network, data, training, learning_rate):
 def decide(measured):
     """The Choice for what was Measured.
 
-    Little and alike: a linear classifier on top. Little and unlike: a linear classifier on the features of an earlier
-    block. Much and alike: the last blocks train too, from a fitted head if the trial, which begins with one, gained: a
-    head that tells all training images apart at once leaves the blocks little to learn from. Much and unlike: all
-    blocks train, from a random head, because the gradients of one that was fitted to features which must change upset
-    the rest.
+    Little and alike: a linear classifier on top. Little and unlike: a linear classifier on the features of the best
+    block. Much and alike: the last blocks train too. Much and unlike: all blocks train, from a random head, because the
+    gradients of one that was fitted to features which must change upset the rest.
     """
-    gained = measured.before is not None and measured.after < measured.before
-    name = measured.blocks[measured.best]
-    last, best = (f"{measured.linear[place]:.3f}" for place in (-1, measured.best))
-    if measured.before is None:
-        amount = f"{measured.images} images a class are too few to hold some out for a trial"
+    amount = f"{measured.images} images a class"
+    early, last = (f"{measured.linear[place]:.3f}" for place in (measured.early, -1))
+    half = f"a linear classifier is right at {measured.blocks[measured.early]} in {early}, at the last block in {last}"
+    if not measured.is_alike:
+        reason = f"{half}, so the images are unlike those of the base; and {amount} are "
+        reason += "enough to train all blocks" if measured.is_much else "too few to train blocks"
+        plan, features = ("all", None) if measured.is_much else ("head", measured.blocks[measured.best])
+        features = None if measured.best == len(measured.blocks) - 1 else features
     else:
-        change = f"(loss {measured.before:.3f} → {measured.after:.3f} ± {measured.gain_error:.3f})"
-        gains = "gains" if gained else "loses little" if measured.is_much else "loses"
-        amount = f"with {measured.images} images a class, training the last block {gains} on held-out ones {change}"
-    if measured.is_alike:
-        likeness = f"no earlier block is better than the last by more than chance ({last})"
+        reason = f"{half}, so the images are like those of the base; and with {amount} "
         plan, features = "default" if measured.is_much else "head", None
-    else:
-        likeness = f"a linear classifier is better at {name} ({best}) than at the last block ({last})"
-        plan, features = ("all", None) if measured.is_much else ("head", name)
-    start = "fitted" if plan == "head" or (plan == "default" and gained) else "random"
+        if measured.before is None:
+            reason += "too few can be held out to try whether training blocks gains"
+        else:
+            gains = "gains" if measured.after < measured.before else "loses"
+            change = f"(loss {measured.before:.3f} → {measured.after:.3f} ± {measured.gain_error:.3f})"
+            reason += f"training the last block {gains} on held-out ones {change}"
+    start = "fitted" if plan == "head" else "random"
     noted = json.loads(json.dumps(dataclasses.asdict(measured)))  # as a checkpoint and a report bring it back
-    return Choice(plan, features, start, f"{amount}, and {likeness}.", noted)
+    return Choice(plan, features, start, f"{reason}.", noted)
 
 
 def _compared(answers, names, labels, smallest):
     right = np.array([answer.predicted == labels[answer.images] for answer in answers], float)
     linear = right.mean(axis=1)
     best = len(linear) - 1 - int(np.argmax(linear[::-1]))
-    lead = right[best] - right[-1]
+    early = int(np.argmax(linear[: (len(linear) + 1) // 2]))
+    chance = np.bincount(labels).max() / len(labels)
+    share = _SHARE if len(linear) > 1 else 1.0  # a base of one block has no first half
+    excess = (right[early] - chance) - share * (right[-1] - chance)
     numbers = tuple(float(accuracy) for accuracy in linear)
-    return Measured(smallest, tuple(names), numbers, best, float(lead.mean()), _error(lead))
+    error = float(np.std(excess) / np.sqrt(len(excess)))
+    return Measured(smallest, tuple(names), numbers, best, early, float(excess.mean()), error)
 
 
 def _error(differences):
