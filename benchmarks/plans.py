@@ -4,8 +4,8 @@
     KERAS_HOME=keras_home python benchmarks/plans.py --sets hymenoptera cifar10 fashion digits \\
         --hymenoptera hymenoptera_data/ --cifar10 cifar10_images/ --fashion fashion_mnist.npz --per-class 10 100 1000
 
-Of each set, so many training images a class are taken (of `hymenoptera` all, too) and a fourth as many for validation, the
-same for all plans and others for each seed. A plan is chosen and trained on these; its accuracy is that on at most
+Of each set, so many training images a class are taken (of `hymenoptera` all, too) and a fourth as many for validation,
+the same for all plans and others for each seed. A plan is chosen and trained on these; its accuracy is that on at most
 `--test` images that neither plan nor weights saw. `hymenoptera` has no test split: a third of its val folder serves for
 validation, the rest is measured. `seconds` are those of the call with an empty cache, in which `auto` also measures.
 `auto_behind_best` is by how much `auto` is behind the best fixed plan, in the mean over the seeds; below 0 it is ahead.

@@ -7,6 +7,7 @@ from typing import Any
 
 from recipes.bases import HEADS, network_for
 from recipes.bases.drop_paths import with_drop_paths, without_drop_paths
+from recipes.data.batches import predict_split
 from recipes.evaluation import measure, unmeasured
 from recipes.neighbours.fitting import fit_knn
 from recipes.probing.fitting import fit_head
@@ -18,6 +19,7 @@ from recipes.training.given_data import open_data
 from recipes.training.journal import Journal
 from recipes.training.learning_rate_finder import found_rates
 from recipes.training.mirroring import warn_of_flips
+from recipes.training.objectives import embedding_width, objective_of
 from recipes.training.opening import images_together
 from recipes.training.pausing import complete, is_pausing
 from recipes.training.preparing import BATCH, check_alone, for_data, prepare
@@ -25,8 +27,6 @@ from recipes.training.progress import Clock, collector_spared, say
 from recipes.training.runs import begin_run, checkpoints_of, finish_run, run_folder
 from recipes.training.snapshots import taken_averages
 from recipes.training.stages import changing_variables, describe_place, frozen_parts, train_stages
-
-_EMBEDDING = 64  # units
 
 
 def finetune(
@@ -120,7 +120,7 @@ def finetune(
         label_smoothing: fraction of each label spread over the classes (0–1).
         class_weights: where some classes have few images: `"balanced"` weighs all classes alike; a dictionary
             multiplies the losses of the classes that it names. Validation scores, by which the best weights are chosen,
-            are weighted in the same way: with `"balanced"`, accuracy is the mean of the classes'.
+            are weighted in the same way: with `"balanced"`, accuracy is about the mean of the classes'.
         sampling: `"all"`: each epoch draws each image once; `"balanced"`: as many images, but evenly of each class:
             those of rare classes several times, of others a part that changes. Validation scores are then weighted as
             with `class_weights="balanced"`.
@@ -221,7 +221,7 @@ def finetune(
         with strategy.scope(), dtype_policy(precision):
             check_alone(strategy, training)
             build = functools.partial(network_for, data, base, weights=weights, dropout=dropout, seed=seed, where=where)
-            make = functools.partial(build, head=head, embedding=None if training.loss is None else _EMBEDDING)
+            make = functools.partial(build, head=head, embedding=embedding_width(training))
             network, chosen = make(features=features), None
             clock.lap("building")
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
@@ -230,11 +230,13 @@ def finetune(
                 is_linear = head in HEADS and training.loss is None
                 linear = network if is_linear else build(head="linear", features=features)
                 chosen = noted_choice(checkpoints) or choose_plan(linear, data, training, stages[0].learning_rate)
+                if not is_linear:
+                    chosen = dataclasses.replace(chosen, head_start="random")
                 say(verbose, chosen.line)
                 if chosen.features is not None:
                     network = make(features=chosen.features)
                 stages = stages_of(pretrained=network.pretrained, plan=chosen.plan)
-                head_start = chosen.head_start if is_linear else "random"
+                head_start = chosen.head_start
                 clock.lap("choosing")
             if stochastic_depth:
                 network = with_drop_paths(network, stochastic_depth, seed, where)
@@ -252,7 +254,7 @@ def finetune(
                 journal.save(journal.standing)  # what was decided, before anything changes the ground for it
             train_stages(network, data, stages, training, parts, journal, {"decoding": clock.laps["data"]})
             if is_pausing():
-                end = complete(journal, _measured(network.model, data, training, journal, parts, head).report)
+                end = complete(journal, _scores(network.model, data, training, journal, parts))
                 raise end
             if stochastic_depth:
                 network = without_drop_paths(network)
@@ -273,6 +275,15 @@ def finetune(
         if folder is not None:
             finish_run(folder, result)
         return result
+
+
+def _scores(model, data, training, journal, parts):
+    """Of the best weights on the validation images, by the measure that training goes by."""
+    if training.loss is None:
+        return _measured(model, data, training, journal, parts, "linear").report.scores
+    outputs = predict_split(model, data.valid, images_together(training, journal))
+    losses, hits = objective_of(training, len(data.class_names), None).measure(data.valid.labels, outputs)
+    return {"accuracy": float(hits.mean()), "loss": float(losses.mean())}
 
 
 def _measured(model, data, training, journal, parts, head):

@@ -13,6 +13,7 @@ from recipes.saving import load
 from recipes.training.devices import dtype_policy, placement
 from recipes.training.given_data import open_data
 from recipes.training.learning_rate_finder import Ramp, sweep_rates
+from recipes.training.objectives import embedding_width
 from recipes.training.preparing import BATCH, check_alone, for_data, prepare
 from recipes.training.progress import collector_spared
 from recipes.training.stages import frozen_parts
@@ -38,6 +39,8 @@ def find_lr(
     weight_decay: float | None = 0.01,
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
+    sampling: str = "all",
+    loss: str | Any | None = None,
     stochastic_depth: float = 0.0,
     augmentation: str | Any | None = None,
     views: int | None = None,
@@ -77,6 +80,8 @@ def find_lr(
         weight_decay: as in `recipes.finetune`.
         dropout: as in `recipes.finetune`.
         label_smoothing: as in `recipes.finetune`.
+        sampling: as in `recipes.finetune`.
+        loss: as in `recipes.finetune`.
         stochastic_depth: as in `recipes.finetune`.
         augmentation: as in `recipes.finetune`.
         views: as in `recipes.finetune`.
@@ -123,6 +128,7 @@ def find_lr(
                 base,
                 weights=weights,
                 head=head,
+                embedding=embedding_width(training),
                 dropout=dropout,
                 seed=seed,
                 where=where,

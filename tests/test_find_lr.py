@@ -300,3 +300,21 @@ def test_the_command_prints_the_table(photos, tmp_path, capsys):
     words = ["find_lr", str(tmp_path / "tiny.keras"), str(photos), "--steps", "20", "--plan", "head", "--batch_size=8"]
     assert main(words) == 0
     assert "Stage 'head': rate" in capsys.readouterr().out
+
+
+def test_it_tries_the_loss_and_the_sampling_that_will_train(data):
+    """The first loss, at a rate that moves nothing, is that of a batch drawn alike."""
+    options = {
+        "weights": None,
+        "plan": "all",
+        "batch_size": 30,
+        "steps": 20,
+        "lowest": 1e-8,
+        "highest": 1e-7,
+        "runs": 1,
+    }
+    found = [
+        recipes.find_lr(tiny_base(), data, **options, **more)
+        for more in ({}, {"head": "knn", "loss": "knn"}, {"sampling": "balanced"})
+    ]
+    assert len({sweep.raw[0] for sweep in found}) == 3

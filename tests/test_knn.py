@@ -341,6 +341,21 @@ def test_hits_are_the_votes_of_all_others(name):
 
 
 @all_losses
+def test_embeddings_that_run_away_are_still_judged(name):
+    """Distances of which exp(−d²) is nothing at all: the nearest other decides, and nobody is called perfect."""
+    embeddings, labels, _ = material(24, 5, classes=3)
+    embeddings = 1e6 * embeddings
+    loss = LOSSES[name][0]()
+    squares = ((embeddings[:, None].astype("float64") - embeddings[None]) ** 2).sum(-1) + np.diag(np.full(24, np.inf))
+    losses, hits = numpy(loss.call(labels, embeddings)), numpy(loss.hits(labels, embeddings))
+    assert losses.mean() > 0.1
+    if name == "NCA":
+        np.testing.assert_array_equal(hits, labels[squares.argmin(1)] == labels)
+        own = np.where(labels[:, None] == labels, squares, np.inf).min(1)
+        np.testing.assert_allclose(losses, (own - squares.min(1)) / 3.0, rtol=1e-3, atol=1e-3 * squares[0, 1])
+
+
+@all_losses
 def test_gradients_are_finite_with_duplicated_rows(name):
     """The first step of a linear map moves it, and to finite values, whatever coincides in the batch."""
     features, labels, _ = material(12, 6, classes=3)

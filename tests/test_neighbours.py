@@ -11,6 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 import layers
 import recipes
 from recipes.data.loading import pick
+from recipes.training.objectives import Neighbours
+from recipes.training.pausing import Pause, pausing
 
 
 def without(data, label):
@@ -220,16 +222,17 @@ def test_an_embedding_learns_new_classes_and_lives_on_disk(embedded, nine, tmp_p
     images = data.test.images(0, 9).astype("float32")
     expected = embedded.model.predict(images, verbose=0)
     np.testing.assert_allclose(again.model.predict(images, verbose=0), expected, atol=1e-6)
-    assert "9" not in recipes.fit_knn(again, data, unknown=0.05).class_names
+    more = recipes.fit_knn(again, data, unknown=0.05)
+    assert more.class_names[-1] == "unknown" and more.model.layers[-1].metric == "euclidean"
 
 
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"head": "linear"}, ValueError, 'needs head="knn"'),
+        ({"head": "linear"}, ValueError, "needs head=\"knn\". Received head='linear'"),
         ({"head": "knn", "label_smoothing": 0.1}, ValueError, "needs label_smoothing=0"),
         ({"head": "knn", "head_start": "fitted"}, ValueError, 'needs head_start="random"'),
-        ({"head": "knn", "batch_size": "auto"}, ValueError, "needs batch_size as a number"),
+        ({"head": "knn", "batch_size": "auto"}, ValueError, "needs a number for batch_size"),
         ({"head": "knn", "augmentation": "mix_up"}, ValueError, "needs an augmentation of one image"),
         ({"head": "knn", "batch_size": 16}, ValueError, "Pass batch_size=90"),
         ({"head": "knn", "loss": "triplet"}, ValueError, "triplet"),
@@ -239,3 +242,38 @@ def test_an_embedding_learns_new_classes_and_lives_on_disk(embedded, nine, tmp_p
 def test_bad_words_about_the_loss(options, error, said, nine):
     with pytest.raises(error, match=said):
         recipes.finetune(reader(), nine[0], weights=None, verbose=False, **{"loss": "knn", **options})
+
+
+def test_nobody_may_be_alone_of_a_class_in_validation(nine):
+    data = nine[0]
+    few = dataclasses.replace(data, valid=pick(data.valid, np.unique(data.valid.labels, return_index=True)[1]))
+    with pytest.raises(ValueError, match=r"two validation images or none\. Received one of class '0'"):
+        recipes.finetune(reader(), few, **OPTIONS, head="knn", loss="knn", batch_size=90)
+
+
+def test_many_are_each_classified_by_all_others():
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(300), 4)  # more than are judged at a time, and few of each class
+    embeddings = (5 * random.normal(size=(300, 8))[labels] + 0.1 * random.normal(size=(1200, 8))).astype("float32")
+    losses, hits = Neighbours(layers.KNNLoss(power=4.0)).measure(labels, embeddings)
+    assert hits.all()
+    whole = layers.KNNLoss(power=4.0).call(labels, embeddings)
+    np.testing.assert_allclose(losses, whole, rtol=1e-2, atol=1e-3)
+
+
+def test_a_layer_of_that_name_is_no_embedding_if_it_classifies(nine):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.Dense(9, activation="softmax", name="embedding")(x))
+    voting = recipes.fit_knn(model, nine[0])
+    assert [type(layer).__name__ for layer in voting.model.layers[-2:]] == ["Flatten", "KNNClassifier"]
+
+
+def test_a_paused_run_is_scored_by_what_it_trains_for(nine):
+    options = {**OPTIONS, "epochs": 2, "head": "knn", "batch_size": 90}
+    for loss in ("knn", None):
+        with pausing(99), pytest.raises(Pause) as paused:
+            recipes.finetune(reader(), dataclasses.replace(nine[0], test=nine[0].valid), loss=loss, **options)
+        plain = recipes.finetune(reader(), nine[0], loss=loss, **options)
+        best = max(plain.report.curves["val_accuracy"])
+        assert paused.value.scores["val_accuracy"] == pytest.approx(best, abs=1e-6)

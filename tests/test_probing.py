@@ -399,6 +399,7 @@ def measured(**others):
         "early": 1,
         "excess": -0.12,
         "excess_error": 0.05,
+        "wrong": 20,
         "before": 0.30,
         "after": 0.35,
         "gain_error": 0.1,
@@ -417,6 +418,8 @@ UNLIKE = {"linear": (0.5, 0.9, 0.7), "best": 1, "excess": 0.3, "excess_error": 0
         (UNLIKE | {"images": 9}, "head", "block_1", "fitted", "too few to train blocks"),
         ({"after": 0.05}, "default", None, "random", "gains on held-out ones"),
         (UNLIKE, "all", None, "random", "unlike those of the base"),
+        # Where all is told already, nothing is left to gain.
+        (UNLIKE | {"wrong": 1}, "head", None, "fitted", "like those of the base"),
         # The last block may be the best of all, and what is before it almost as good.
         (UNLIKE | {"images": 9, "linear": (0.5, 0.8, 0.85), "best": 2}, "head", None, "fitted", "too few to train"),
         # An excess within its error is none; nor, with few images, a gain within two of them; nor, with many, a loss.
@@ -449,6 +452,7 @@ def test_likeness_is_what_the_second_half_of_the_base_adds():
     excess = right[1] - 0.25 - 0.8 * (right[3] - 0.25)
     assert found.excess == pytest.approx(excess.mean())
     assert found.excess_error == pytest.approx(excess.std() / 10)
+    assert found.wrong == (right[3] == 0).sum()
     assert planning._compared(answers[3:], ["d"], labels, 25).is_alike
 
 
@@ -585,6 +589,8 @@ def test_auto_for_an_embedding_chooses_by_a_softmax(digits):
     options = {"plan": "auto", "epochs": 1, "batch_size": 40, "head": "knn", "verbose": False}
     results = [recipes.finetune("small_resnet", some(digits, 9), loss=loss, **options) for loss in ("nca", None)]
     by_distances, by_softmax = (result.report.settings["chosen"] for result in results)
+    assert by_distances.pop("head_start") == "random"  # an embedding cannot be fitted
+    assert by_softmax.pop("head_start") == "fitted"
     assert by_distances == by_softmax
     assert results[0].model.layers[-2].name == "embedding"
 

@@ -228,6 +228,20 @@ def test_batch_normalization_fits_the_averaged_weights(data):
         np.testing.assert_allclose(value, right, rtol=1e-3, atol=1e-4)  # float32
 
 
+def test_statistics_of_an_average_are_of_the_images_that_an_epoch_draws():
+    """400 dark images and 40 bright ones, drawn evenly: the mean is half-way between, with the average and without."""
+    levels, random = np.repeat([60.0, 200.0], (400, 40)), np.random.default_rng(0)
+    pixels = np.clip(levels[:, None, None, None] + random.normal(0, 5, (440, 4, 4, 1)), 0, 255)
+    data = recipes.load_data((pixels, (levels > 100).astype(int)), valid=0.2, test=0.2)
+    image = keras.Input((4, 4, 1))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization(momentum=0.5, name="norm")(image))
+    options = {"weights": None, "plan": "all", "epochs": 8, "sampling": "balanced", "verbose": False, "patience": None}
+    for more in ({}, {"ema": 0.9}, {"snapshots": 3}):
+        model = recipes.finetune(keras.Model(image, x), data, **options, **more).model
+        (mean,) = model.get_layer("norm").moving_mean.numpy()
+        assert 110 < mean < 150  # of all images it is 73
+
+
 KINDS = {
     "paths and averages": {"stochastic_depth": 0.5, "ema": 0.8, "dropout": 0.3},
     "in half precision": {"stochastic_depth": 0.5, "ema": 0.8, "precision": "mixed_float16", "optimizer": "sgd"},

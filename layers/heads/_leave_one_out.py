@@ -5,6 +5,8 @@ import abc
 import keras
 from keras import ops
 
+_EXCLUDED = -1e30  # a logarithm that no weight has
+
 
 class LeaveOneOutLoss(keras.losses.Loss, abc.ABC):
     """A loss of embeddings, of which each is classified by the others of its batch, by weights that fall with distance.
@@ -13,25 +15,19 @@ class LeaveOneOutLoss(keras.losses.Loss, abc.ABC):
     """
 
     @abc.abstractmethod
-    def log_weights(self, embeddings):
-        """Logarithm of the weight that each element has for each other, `(batch, batch)`; the diagonal does not count.
-
-        Args:
-            embeddings: `(batch, width)`.
-        """
+    def log_weights(self, squares):
+        """Logarithm of the weight of elements, from their squared distances, of any shape."""
 
     def call(self, y_true, y_pred):
         """−log of the weight that the others of the same label have among all others, one an element.
 
         An element that is alone of its label in the batch cannot be classified and has loss 0.
         """
-        labels, log_weights = ops.reshape(y_true, (-1,)), self.log_weights(y_pred)
+        labels, log_weights = ops.reshape(y_true, (-1,)), self._of_others(y_pred)
         one, same = _pairs(labels)
         # Not infinity: a row without any other of its label would have NaN for a gradient, masked or not.
-        excluded = -1e9
-        others = ops.where(one, excluded, log_weights)
-        alike = ops.where(same, log_weights, excluded)
-        loss = ops.logsumexp(others, axis=1) - ops.logsumexp(alike, axis=1)
+        alike = ops.where(same, log_weights, _EXCLUDED)
+        loss = ops.logsumexp(ops.where(one, _EXCLUDED, log_weights), axis=1) - ops.logsumexp(alike, axis=1)
         return ops.where(ops.any(same, axis=1), loss, 0.0)
 
     def hits(self, y_true, y_pred):
@@ -44,14 +40,23 @@ class LeaveOneOutLoss(keras.losses.Loss, abc.ABC):
         Returns:
             bool `(batch,)`: False for an element that is alone of its label in the batch.
         """
-        labels, log_weights = ops.reshape(y_true, (-1,)), self.log_weights(y_pred)
+        labels, log_weights = ops.reshape(y_true, (-1,)), self._of_others(y_pred)
         one, same = _pairs(labels)
-        others = ops.where(one, -1e9, log_weights)
-        weights = ops.where(one, 0.0, ops.exp(others - ops.max(others, axis=1, keepdims=True)))
+        weights = ops.where(one, 0.0, ops.exp(log_weights))
         # Column j: the summed weight of the label of j.
         totals = ops.matmul(weights, ops.cast(ops.logical_or(same, one), weights.dtype))
         own = ops.sum(ops.where(one, totals, 0.0), axis=1)
         return ops.logical_and(own > 0, own >= ops.max(totals, axis=1))
+
+    def _of_others(self, embeddings):
+        """`log_weights`, shifted so that the largest of the others is 0 in each row: a shift changes no share, and what
+        is masked stays below them all, however far the embeddings run away.
+        """
+        log_weights = self.log_weights(squared_distances(embeddings))
+        one = ops.eye(ops.shape(log_weights)[0]) > 0
+        most = ops.max(ops.where(one, -float("inf"), log_weights), axis=1, keepdims=True)
+        most = ops.where(ops.isfinite(most), most, 0.0)  # of one element by itself
+        return log_weights - ops.stop_gradient(most)
 
 
 def squared_distances(embeddings):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from layers._arguments import check_number
-from layers.heads._leave_one_out import LeaveOneOutLoss, squared_distances
+from layers.heads._leave_one_out import LeaveOneOutLoss
 
 
 @keras.saving.register_keras_serializable("keras_recipes")
@@ -42,8 +42,8 @@ class KNNLoss(LeaveOneOutLoss):
         self.power = power
         self.epsilon = epsilon
 
-    def log_weights(self, embeddings):
-        return -0.5 * self.power * ops.log(squared_distances(embeddings) + self.epsilon)
+    def log_weights(self, squares):
+        return -0.5 * self.power * ops.log(squares + self.epsilon)
 
     def get_config(self):
         return {**super().get_config(), "power": self.power, "epsilon": self.epsilon}

@@ -3,7 +3,7 @@
 import keras
 
 from layers._arguments import check_number
-from layers.heads._leave_one_out import LeaveOneOutLoss, squared_distances
+from layers.heads._leave_one_out import LeaveOneOutLoss
 
 
 @keras.saving.register_keras_serializable("keras_recipes")
@@ -37,8 +37,8 @@ class NCALoss(LeaveOneOutLoss):
         check_number("NCALoss", "temperature", temperature, 0, above=True)
         self.temperature = temperature
 
-    def log_weights(self, embeddings):
-        return -squared_distances(embeddings) / self.temperature
+    def log_weights(self, squares):
+        return -squares / self.temperature
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}

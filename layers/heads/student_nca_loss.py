@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from layers._arguments import check_number
-from layers.heads._leave_one_out import LeaveOneOutLoss, squared_distances
+from layers.heads._leave_one_out import LeaveOneOutLoss
 
 
 @keras.saving.register_keras_serializable("keras_recipes")
@@ -37,8 +37,8 @@ class StudentNCALoss(LeaveOneOutLoss):
         check_number("StudentNCALoss", "degrees", degrees, 0, above=True)
         self.degrees = degrees
 
-    def log_weights(self, embeddings):
-        return -0.5 * (self.degrees + 1.0) * ops.log1p(squared_distances(embeddings) / self.degrees)
+    def log_weights(self, squares):
+        return -0.5 * (self.degrees + 1.0) * ops.log1p(squares / self.degrees)
 
     def get_config(self):
         return {**super().get_config(), "degrees": self.degrees}

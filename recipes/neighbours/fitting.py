@@ -8,7 +8,15 @@ import numpy as np
 from recipes.checks import check_choice, check_number, check_whole, complaint
 from recipes.data.matching import data_for
 from recipes.evaluation import measure
-from recipes.neighbours.heads import UNKNOWN, extractor, features_of, make_head, nearest_distances, with_neighbours
+from recipes.neighbours.heads import (
+    UNKNOWN,
+    extractor,
+    features_of,
+    make_head,
+    nearest_distances,
+    neighbour_head,
+    with_neighbours,
+)
 from recipes.saving import open_classifier
 
 _METRICS, _WEIGHTINGS = ("cosine", "euclidean"), ("distance", "uniform")
@@ -20,7 +28,7 @@ def fit_knn(
     *,
     k: int = 5,
     weighting: str = "distance",
-    metric: str = "cosine",
+    metric: str | None = None,
     unknown: float | None = None,
     batch_size: int = 32,
 ):
@@ -38,7 +46,8 @@ def fit_knn(
         data: `Data`, any source that `recipes.load_data` takes, or None for the data that a Result was trained on.
         k: neighbours that vote.
         weighting: of the votes: `"distance"`, 1/distance, or `"uniform"`.
-        metric: `"cosine"`, 1 − cosine, or `"euclidean"`.
+        metric: `"cosine"`, 1 − cosine, or `"euclidean"`. Default: that of the neighbours that vote already, where they
+            do, else cosine.
         unknown: fraction of images of the known classes that may be called unknown, 0–0.5, as the validation images
             have it, or the training images each without itself where there are none. There is then one more class,
             "unknown". None for no such class.
@@ -64,11 +73,14 @@ def fit_knn(
     where = "fit_knn"
     check_whole(where, "k", k)
     check_choice(where, "weighting", weighting, _WEIGHTINGS)
-    check_choice(where, "metric", metric, _METRICS)
+    if metric is not None:
+        check_choice(where, "metric", metric, _METRICS)
     if unknown is not None:
         check_number(where, "unknown", unknown, most=0.5)
     check_whole(where, "batch_size", batch_size)
     classifier = open_classifier(model, where)
+    before = neighbour_head(classifier.model)
+    metric = metric or (before.metric if before is not None else "cosine")
     data = data_for(classifier, data, where)
     if data is None:
         mend = 'Pass data="photos/", or the Result of recipes.finetune.'

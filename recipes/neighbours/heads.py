@@ -32,10 +32,9 @@ def check_neighbours(classifier, where):
 def extractor(model, where):
     """A model from images to the features that the head of a classifier takes, `(batch, features)`."""
     head = neighbour_head(model)
-    if model.layers[-1].name == EMBEDDING:
-        return model
     features = head.input if head is not None else without_classifier(model)
-    if features is model.output or len(features.shape) != 2:
+    is_trained_as_such = features is model.output and model.layers[-1].name == EMBEDDING
+    if (features is model.output and not is_trained_as_such) or len(features.shape) != 2:
         mend = "Pass what recipes.finetune returned, or a functional model that ends in a softmax Dense."
         received = f"{model.name}, which ends in {type(model.layers[-1]).__name__}"
         raise ValueError(complaint(where, "the classifier must end in a head on features", received, mend))

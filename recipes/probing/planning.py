@@ -41,6 +41,7 @@ class Measured:
         early: number of the best block of the first half.
         excess: by how much the accuracy of that one, above chance, exceeds four fifths of the last block's.
         excess_error: standard error of this, over the same images.
+        wrong: images that the last block's classifier tells wrong.
         before: cross-entropy, in nats at the best temperature, of the best linear classifier on held-out training
             images; None without a trial.
         after: that of the network on these images after a few epochs in which its last block trains.
@@ -54,6 +55,7 @@ class Measured:
     early: int
     excess: float
     excess_error: float
+    wrong: int
     before: float | None = None
     after: float | None = None
     gain_error: float | None = None
@@ -62,8 +64,9 @@ class Measured:
     def is_alike(self):
         """Whether the images are like those that the base was trained on: its second half tells the classes apart,
         which the first half could not. Of others the first half tells as much, and the second lets go of it again.
+        Where the last block tells all of them, or all but one, nothing is left to gain either.
         """
-        return self.excess <= self.excess_error
+        return self.excess <= self.excess_error or self.wrong <= 1
 
     @property
     def is_much(self):
@@ -202,7 +205,8 @@ def _compared(answers, names, labels, smallest):
     excess = (right[early] - chance) - share * (right[-1] - chance)
     numbers = tuple(float(accuracy) for accuracy in linear)
     error = float(np.std(excess) / np.sqrt(len(excess)))
-    return Measured(smallest, tuple(names), numbers, best, early, float(excess.mean()), error)
+    wrong = int((right[-1] == 0).sum())
+    return Measured(smallest, tuple(names), numbers, best, early, float(excess.mean()), error, wrong)
 
 
 def _error(differences):

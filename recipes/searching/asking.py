@@ -80,6 +80,11 @@ def check_settings(space, build, method, objective, where):
             mend = 'Pass objective="val_accuracy".'
             rule = "the loss of a run on its way is of its own kind, so that it tells nothing about another's"
             raise ValueError(complaint(where, rule, f"{name} in the space of hyperband", mend))
+    for name in ("class_weights", "sampling"):
+        if method == "hyperband" and name in space.arguments:
+            rule = f"{name} decides how the scores of a run on its way are weighted, so that others do not compare"
+            mend = "Pass it in settings, the same for all trials, or another method."
+            raise ValueError(complaint(where, rule, f"{name} in the space of hyperband", mend))
     epochs = []
     for settings in space.examples() if space.dimensions else [space.fixed]:
         if build is not None:
@@ -90,7 +95,11 @@ def check_settings(space, build, method, objective, where):
             mend = "Let every choice have a base, or pass base=..."
             raise ValueError(complaint(where, "every trial needs a base", f"none with {settings}", mend))
         arguments = finetune_arguments(settings, "out")
-        stages = prepare(arguments, where).stages_of(pretrained=arguments["weights"] is not None)
+        setup = prepare(arguments, where)
+        if setup.training.loss is not None and objective not in _IN_TIME:
+            rule, mend = "a run with loss= has no probabilities before its end", 'Pass objective="val_accuracy".'
+            raise ValueError(complaint(where, rule, f"objective={objective!r}", mend))
+        stages = setup.stages_of(pretrained=arguments["weights"] is not None)
         epochs.append(sum(stage.epochs for stage in stages))
     return max(epochs)
 

@@ -127,7 +127,7 @@ def train_head(setup, arguments, data, rows, folder):
         train_stages(network, data, stages, training, parts, journal, {})
         probabilities = parts.predict(images_together(training, journal))
         report = score(probabilities, data.valid.labels, data.valid.files, data.class_names, "valid")
-        end = complete(journal, report)
+        end = complete(journal, report.scores)
         raise end
 
 

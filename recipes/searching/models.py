@@ -81,7 +81,7 @@ def train_model(build, values, settings, data, folder, where):
         journal.begin_stage(model.optimizer)
         if journal.stage == 0:
             _fit(model, settings, data, journal, interrupt, where)
-        end = complete(journal, _measurer(model, data, settings)())
+        end = complete(journal, _measurer(model, data, settings)().scores)
         raise end
 
 

@@ -22,12 +22,13 @@ class Averages:
         optimizer: LayerwiseOptimizer, or a LossScaleOptimizer around it; built.
         batch_size: images that go through the model together.
         between: called after each batch.
+        positions: of the training images that BatchNormalization sees.
     """
 
-    def __init__(self, prepared, optimizer, batch_size, between):
+    def __init__(self, prepared, optimizer, batch_size, between, positions):
         model = prepared.model
         self._prepared, self._optimizer, self._batch_size = prepared, optimizer, batch_size
-        self._between = between
+        self._between, self._positions = between, positions
         self._is_kept = optimizer.inner_optimizer.use_ema
         is_alone = replicas_of(model) == 1
         self._normalizations = [layer for layer in normalizations(model) if layer.trainable and is_alone]
@@ -67,7 +68,7 @@ class Averages:
     def _batches(self):
         source = self._prepared.train
         rows, places = (source.store, source.rows) if isinstance(source, Split) else source.view(0)
-        for _, batch in ordered_rows(rows, places, range(len(source)), self._batch_size):
+        for _, batch in ordered_rows(rows, places, self._positions, self._batch_size):
             yield batch
             self._between()
 

@@ -9,7 +9,8 @@ from recipes.checks import check_choice, complaint
 
 LOSSES = {"knn": lambda: layers.KNNLoss(power=4.0), "nca": layers.NCALoss}  # for embeddings, by name
 _OF_EMBEDDINGS = (layers.KNNLoss, layers.NCALoss, layers.StudentNCALoss)
-_TOGETHER = 1024  # images that classify each other in validation
+_TOGETHER = 512  # images that are classified at a time in validation
+_WIDTH = 64  # units of an embedding
 
 
 class CrossEntropy:
@@ -67,13 +68,25 @@ class Neighbours:
         return tf.cast(self._loss.hits(labels, embeddings), tf.float32)
 
     def measure(self, labels, embeddings):
-        """(losses, hits) of many images, as arrays: each classified by about a thousand others, always the same."""
-        losses, hits = np.zeros(len(labels), np.float32), np.zeros(len(labels), np.float32)
-        order = np.random.default_rng(0).permutation(len(labels))
-        for picks in np.array_split(order, -(-len(order) // _TOGETHER)):
-            part = tf.constant(labels[picks]), tf.constant(embeddings[picks])
-            losses[picks], hits[picks] = self(*part), self.hits(*part)
-        return losses, hits
+        """(losses, hits) of many images, as arrays: each classified by all others."""
+        points = embeddings.astype(np.float64) - embeddings.mean(0)
+        norms, shares = np.square(points).sum(1), np.eye(labels.max() + 1)[labels]
+        losses, hits = np.zeros(len(labels)), np.zeros(len(labels))
+        for start in range(0, len(labels), _TOGETHER):
+            rows = np.arange(start, min(start + _TOGETHER, len(labels)))
+            squares = np.maximum(norms[rows, None] + norms - 2 * points[rows] @ points.T, 0)
+            weights = np.array(self._loss.log_weights(tf.constant(squares, tf.float32)), np.float64)
+            weights[np.arange(len(rows)), rows] = -np.inf
+            votes = np.exp(weights - weights.max(1, keepdims=True)) @ shares
+            own = votes[np.arange(len(rows)), labels[rows]]
+            hits[rows] = (own > 0) & (own >= votes.max(1))
+            losses[rows] = np.log(votes.sum(1)) - np.log(np.maximum(own, np.finfo(float).tiny))
+        return np.asarray(weighted(tf.constant(losses, tf.float32), labels, self._weights)), hits
+
+
+def embedding_width(training):
+    """Units of the embedding that a Training trains, as `build_network` takes it; None for a softmax."""
+    return None if training.loss is None else _WIDTH
 
 
 def objective_of(training, classes, weights):

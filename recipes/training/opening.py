@@ -124,6 +124,12 @@ def order_of(source, training):
     return balanced(source.labels) if training.sampling == "balanced" else None
 
 
+def drawn_positions(source, training):
+    """Where the images of one epoch stand in a source, in rising order: what BatchNormalization sees of it."""
+    order = order_of(source, training)
+    return np.arange(len(source)) if order is None else np.sort(order(tf.constant([training.seed, 0], tf.int64)))
+
+
 def open_optimizer(model, training, rate, ratios):
     """A fresh optimizer for what trains in a model, built; `rate` is a number or a schedule."""
     optimizer = make_optimizer(training.optimizer, rate, training.weight_decay, ratios, training.ema)

@@ -58,13 +58,13 @@ def pause(journal, standing):
     return Pause(len(journal.curves["stage"]) + standing.epoch, scores)
 
 
-def complete(journal, report):
-    """The Pause of a run that has trained all its stages, with a Report of its best weights on validation images.
+def complete(journal, scores):
+    """The Pause of a run that has trained all its stages, with the scores of its best weights on validation images.
 
     Raises:
         OSError: the checkpoint that the run would go on from could not be written.
     """
     if journal.failure is not None:
         raise journal.failure
-    scores = {f"val_{name}": value for name, value in report.scores.items() if name != "images"}
-    return Pause(len(journal.curves["stage"]), scores, is_complete=True)
+    told = {f"val_{name}": value for name, value in scores.items() if name != "images"}
+    return Pause(len(journal.curves["stage"]), told, is_complete=True)

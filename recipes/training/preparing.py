@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from recipes.bases import HEADS, check_base, check_head
@@ -104,15 +105,27 @@ def for_data(training, data, augmentation=None):
         mend = 'Load the data with valid=0.15, or pass schedule="cosine".'
         raise ValueError(complaint(training.where, 'schedule="plateau" needs validation images', repr(data), mend))
     check_channels(augmentation, data.channels, training.where)
-    classes, together = len(data.class_names), training.batch_size
-    if training.loss is not None and together < 2 * classes:
-        rule = "where the images of a batch classify each other, it must hold two of each class, better ten"
-        mend = f"Pass batch_size={10 * classes}."
-        raise ValueError(complaint(training.where, rule, f"batches of {together}, {classes} classes", mend))
+    if training.loss is not None:
+        _check_company(training, data)
     weights = class_weights(training.class_weights, data, training.where)
     is_balanced = training.sampling == "balanced"
     scored = class_weights("balanced", data, training.where) if is_balanced else weights
     return dataclasses.replace(training, class_weights=weights, score_weights=scored)
+
+
+def _check_company(training, data):
+    """Raise where images that classify each other would be alone of their class, in a batch or in validation."""
+    classes, together = len(data.class_names), training.batch_size
+    if together < 2 * classes:
+        rule = "where the images of a batch classify each other, it must hold two of each class, better ten"
+        received, mend = f"batches of {together}, {classes} classes", f"Pass batch_size={10 * classes}."
+        raise ValueError(complaint(training.where, rule, received, mend))
+    counts = np.bincount(data.valid.labels, minlength=classes)
+    if (counts == 1).any():
+        name = data.class_names[int(np.argmax(counts == 1))]
+        rule = "where images classify each other, a class must have two validation images or none"
+        mend = "Load the data with a larger valid, 0.3 say, or with valid=0."
+        raise ValueError(complaint(training.where, rule, f"one of class {name!r}", mend))
 
 
 def _finds_rate(arguments):
@@ -125,14 +138,15 @@ def _finds_rate(arguments):
 
 def check_alone(strategy, training):
     """Raise where batches are to be parted, or to stay together, and several devices share them."""
-    if not tf.distribute.has_strategy():
+    if not tf.distribute.has_strategy() or strategy.num_replicas_in_sync == 1:
         return
     received = f"a {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
     if training.is_parted:
         mend = "Pass a number, the images that all devices take together."
         raise ValueError(complaint(training.where, 'batch_size="auto" is for a device by itself', received, mend))
     if training.loss is not None:
-        rule, mend = "the images of a batch classify each other on a device by itself", "Leave loss out."
+        rule = "the images of a batch classify each other on a device by itself"
+        mend = "Show one device (CUDA_VISIBLE_DEVICES=0), or leave loss out."
         raise ValueError(complaint(training.where, rule, received, mend))
 
 
@@ -178,18 +192,18 @@ def _opened_loss(arguments, augment, where):
     loss = open_loss(arguments["loss"], where)
     if loss is None:
         return None
-    odds = {
-        'head="knn"': arguments["head"] != "knn",
-        'head_start="random"': arguments["head_start"] != "random",
-        "label_smoothing=0": arguments["label_smoothing"] != 0,
-        "batch_size as a number": arguments["batch_size"] == "auto",
-        "an augmentation of one image at a time": getattr(augment, "mixes", False),
-    }
-    wanted = [name for name, is_so in odds.items() if is_so]
-    if wanted:
-        rule = f"loss={arguments['loss']!r} is of the distances between images, and needs {wanted[0]}"
-        mend = f"Pass {wanted[0]}, or leave loss out, which trains by cross-entropy."
-        raise ValueError(complaint(where, rule, "another", mend))
+    needs = (
+        ("head", 'head="knn"', arguments["head"] == "knn"),
+        ("head_start", 'head_start="random"', arguments["head_start"] == "random"),
+        ("label_smoothing", "label_smoothing=0", arguments["label_smoothing"] == 0),
+        ("batch_size", "a number for batch_size", arguments["batch_size"] != "auto"),
+        ("augmentation", "an augmentation of one image at a time", not getattr(augment, "mixes", False)),
+    )
+    for name, needed, is_so in needs:
+        if not is_so:
+            rule = f"{type(loss).__name__} is of the distances between images, and needs {needed}"
+            mend = f"Pass {needed}, or leave loss out, which trains by cross-entropy."
+            raise ValueError(complaint(where, rule, f"{name}={arguments[name]!r}", mend))
     return loss
 
 

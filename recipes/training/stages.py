@@ -14,6 +14,7 @@ from recipes.training.looping import Loop
 from recipes.training.objectives import objective_of
 from recipes.training.opening import (
     complaint_about_memory,
+    drawn_positions,
     free_layers,
     frozen_noise,
     images_together,
@@ -166,7 +167,7 @@ def _train(prepared, stage, training, ratios, journal, interrupt):
     if not len(prepared.valid):
         loop.averages.bring()
     if training.snapshots:
-        average_snapshots(prepared, journal, standing, loop.measure, stage.name, training.verbose)
+        average_snapshots(prepared, journal, standing, loop.measure, stage.name, training)
     journal.end_stage(stage.name, standing)
     return loop.waited
 
@@ -212,7 +213,13 @@ def _make_loop(prepared, stage, training, ratios, standing, journal, interrupt):
         optimizer=optimizer,
         has_plateau=training.schedule == "plateau",
         measure=measure,
-        averages=Averages(prepared, optimizer, images_together(training, journal), interrupt.check),
+        averages=Averages(
+            prepared,
+            optimizer,
+            images_together(training, journal),
+            interrupt.check,
+            drawn_positions(prepared.train, training),
+        ),
         journal=journal,
         interrupt=interrupt,
         verbose=training.verbose,
