@@ -565,7 +565,7 @@ def test_a_folder_of_something_else_is_left_alone(photo_data, tmp_path):
 
 
 def test_a_failed_run_leaves_no_folder(photo_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("recipes.finetuning.build_network", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("recipes.finetuning.network_for", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         tune(photo_data, out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
