@@ -231,6 +231,7 @@ assert labels == sys.argv[1].split(), labels
 """
 
 
+@pytest.mark.slow
 def test_a_result_stays_a_result_and_loads_in_a_fresh_process(favourite, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = recipes.finetune("small_resnet", "digits", plan="head", epochs=1, verbose=False)

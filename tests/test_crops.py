@@ -50,7 +50,8 @@ def test_crops_equal_crops_cut_by_hand(classifier, large_photos, average):
     np.testing.assert_allclose(in_order(predictions, classifier.class_names), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("crops", [10, pytest.param("resnet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("crops", [10, "resnet"])
 def test_served_answers_are_those_that_were_measured(classifier, large_photos, crops, tmp_path):
     report = recipes.evaluate(classifier, large_photos, crops=crops)
     version = classifier.export(tmp_path, crops=crops)

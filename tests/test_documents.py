@@ -13,7 +13,7 @@ from recipes.cli import COMMANDS
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 # Minutes, and what they call is tested elsewhere too.
-LONG = ("02_layers", "03_search", "04_serving", "05_compression")
+LONG = ("02_layers", "03_search", "04_serving", "05_compression", "06_transfer")
 
 
 @pytest.mark.parametrize(

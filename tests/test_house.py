@@ -58,8 +58,11 @@ ROOM_MAY_IMPORT = {
     "__init__": set(),
     "layers": set(),
 }
-# Verbs whose examples take a quarter of a minute; other tests call them.
-LONG = ("compress", "deep_compress", "few_bits", "plot_search")
+# Verbs whose examples train for ten seconds and more; other tests call them.
+LONG = {
+    *("add_class", "check", "compress", "deep_compress", "detect_unknown", "ensemble", "evaluate", "few_bits"),
+    *("fit_knn", "plot_check", "plot_search", "search"),
+}
 # What a server answers other programs, in the words of TensorFlow Serving.
 ANSWERS = ("BadRequestError", "_RefusedError")
 # A value's methods hand on to the verbs by the public door, and its repr is the report's table.

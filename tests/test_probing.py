@@ -585,6 +585,7 @@ def test_auto_with_a_head_of_several_layers(digits):
     assert result.report.settings["chosen"]["features"] == "stage2_block0"
 
 
+@pytest.mark.slow
 def test_auto_for_an_embedding_chooses_by_a_softmax(digits):
     options = {"plan": "auto", "epochs": 1, "batch_size": 40, "head": "knn", "verbose": False}
     results = [recipes.finetune("small_resnet", some(digits, 9), loss=loss, **options) for loss in ("nca", None)]

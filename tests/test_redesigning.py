@@ -259,6 +259,7 @@ def test_seconds_are_measured_when_asked(what):
     assert max(timed, key=lambda design: design.depth).stages == designs[-1].stages
 
 
+@pytest.mark.slow
 def test_a_search_tries_designs(photo_data, tmp_path):
     designs = recipes.redesign(SMALL, image_size=16, classes=3)
     two = designs.only(lambda design: design.name in (designs[0].name, designs.given.name))

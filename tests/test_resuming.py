@@ -633,6 +633,7 @@ def test_too_little_memory_is_told_and_auto_takes_parts(data):
         recipes.finetune(hungry_base(), data, batch_size="auto", **options)
 
 
+@pytest.mark.slow
 def test_parts_go_on_from_the_last_validation(data, tmp_path, monkeypatch):
     """Where no batch is left to find out with how many fit."""
     Hungry.most.assign(10)
