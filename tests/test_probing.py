@@ -422,9 +422,9 @@ UNLIKE = {"linear": (0.5, 0.9, 0.7), "best": 1, "excess": 0.3, "excess_error": 0
         (UNLIKE | {"wrong": 1}, "head", None, "fitted", "like those of the base"),
         # The last block may be the best of all, and what is before it almost as good.
         (UNLIKE | {"images": 9, "linear": (0.5, 0.8, 0.85), "best": 2}, "head", None, "fitted", "too few to train"),
-        # An excess within its error is none; nor, with few images, a gain within two of them; nor, with many, a loss.
+        # An excess within its error is none; nor, with few images, a gain within one; nor, with many, a loss.
         (UNLIKE | {"excess_error": 0.4}, "head", None, "fitted", "like those of the base"),
-        ({"after": 0.15}, "head", None, "fitted", "gains on held-out ones"),
+        ({"after": 0.25}, "head", None, "fitted", "gains on held-out ones"),
         ({"images": 100}, "default", None, "random", "loses on held-out ones"),
         ({"images": 100, "gain_error": 0.01}, "head", None, "fitted", "loses on"),
         (UNTRIED, "head", None, "fitted", "too few can be held out"),
@@ -449,7 +449,7 @@ def test_likeness_is_what_the_second_half_of_the_base_adds():
     right = np.array([answer.predicted == labels for answer in answers], float)
     assert found.linear == tuple(right.mean(1))
     assert (found.best, found.early) == (3, 1)
-    excess = right[1] - 0.25 - 0.8 * (right[3] - 0.25)
+    excess = right[1] - 0.25 - 0.7 * (right[3] - 0.25)
     assert found.excess == pytest.approx(excess.mean())
     assert found.excess_error == pytest.approx(excess.std() / 10)
     assert found.wrong == (right[3] == 0).sum()

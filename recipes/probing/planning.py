@@ -23,7 +23,7 @@ _MOST = 2500  # images that are looked at
 _TRIED = 1000  # that the trial trains on
 _LEAST = 10  # images of the smallest class, below which blocks do not train
 _HELD = 20  # images that a trial is judged by, at least
-_SHARE = 0.8  # of what the last block tells
+_SHARE = 0.7  # of what the last block tells
 _TEMPERATURES = np.geomspace(0.5, 8, 25)
 _MANY = 100  # images of the smallest class
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 150, 3, 15  # of the trial
@@ -39,7 +39,7 @@ class Measured:
         linear: accuracy of logistic regression on the features of each block, 0–1, in folds of the training images.
         best: number of the block with the highest; of equal ones the last.
         early: number of the best block of the first half.
-        excess: by how much the accuracy of that one, above chance, exceeds four fifths of the last block's.
+        excess: by how much the accuracy of that one, above chance, exceeds seven tenths of the last block's.
         excess_error: standard error of this, over the same images.
         wrong: images that the last block's classifier tells wrong.
         before: cross-entropy, in nats at the best temperature, of the best linear classifier on held-out training
@@ -78,7 +78,7 @@ class Measured:
             return self.images >= _LEAST
         if self.before is None:
             return False
-        return self.before - self.after > (-1 if self.images >= _MANY else 2) * self.gain_error
+        return self.before - self.after > (-1 if self.images >= _MANY else 1) * self.gain_error
 
 
 @dataclasses.dataclass(frozen=True)
