@@ -6,8 +6,9 @@
 For each seed: trains the network, with `--weights` its head alone on weights that have seen CIFAR-10; removes filters
 and trains again, in steps; trains a network of the same widths from random weights for as many epochs as both together,
 or for `--scratch_epochs`; and trains the whole network for those epochs more, so that nobody takes for pruning's what
-is training's. Accuracies are on the test folder. Latency is that of one image and of a batch in TensorFlow, before and
-after in turn. One epoch of 50,000 images takes cifar_resnet20 about five minutes on one core.
+is training's (the last two only as `--beside` names them). Accuracies are on the test folder. Latency is that of one
+image and of a batch in TensorFlow, before and after in turn. One epoch of 50,000 images takes cifar_resnet20 about five
+minutes on one core.
 """
 
 import argparse
@@ -65,12 +66,14 @@ def one_seed(data, asked, seed):
     options = {"max_drop": None, "recovery": recovery, "criterion": asked.criterion, "scope": asked.scope}
     options |= {"divisor": asked.divisor, "seed": seed, "verbose": asked.verbose}
     pruned = recipes.prune_units(whole, data, fraction=steps, **options)
-    longer = trained_on(whole, data, recovery, asked, seed)
-    fresh = keras.models.clone_model(pruned.model)
-    epochs = asked.scratch_epochs or asked.epochs + asked.steps * asked.recovery_epochs
-    scratch = trained(fresh, data, epochs, asked, seed)
     models = {"before": whole.model, "after": pruned.model}
-    results = {"whole": whole, "pruned": pruned, "whole_trained_on": longer, "small_from_scratch": scratch}
+    results = {"whole": whole, "pruned": pruned}
+    if "longer" in asked.beside:
+        results["whole_trained_on"] = trained_on(whole, data, recovery, asked, seed)
+    if "scratch" in asked.beside:
+        epochs = asked.scratch_epochs or asked.epochs + asked.steps * asked.recovery_epochs
+        fresh = keras.models.clone_model(pruned.model)
+        results["small_from_scratch"] = trained(fresh, data, epochs, asked, seed)
     first, last = pruned.rungs[0], pruned.rungs[-1]
     return {
         "seed": seed,
@@ -99,6 +102,7 @@ def main():
     parser.add_argument("--recovery_epochs", type=int, default=3, help="of each step")
     parser.add_argument("--recovery_rate", type=float, default=1e-3)
     parser.add_argument("--distillation", type=float, default=0.0, help="share of the whole network's answers")
+    parser.add_argument("--beside", nargs="*", choices=["longer", "scratch"], default=["longer", "scratch"])
     parser.add_argument("--scratch_epochs", type=int, help="of the small network; as many as both unless given")
     parser.add_argument("--criterion", default="taylor")
     parser.add_argument("--scope", default="global")
