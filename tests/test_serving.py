@@ -405,6 +405,7 @@ print(keras.backend.backend(), (version / "card.json").read_text().replace(chr(1
 """
 
 
+@pytest.mark.slow
 def test_models_of_the_jax_backend_export(tmp_path, photo_data):
     if importlib.util.find_spec("jax") is None:
         pytest.skip("jax is not installed")
