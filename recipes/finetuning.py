@@ -152,7 +152,9 @@ def finetune(
             averaged, the statistics of BatchNormalization that trains measured anew, and the average kept where its
             validation score is better than that of the best epoch, or where there are no validation images;
             `report.settings["averages_taken"]` says of which stages. They are kept in memory and in checkpoints.
-        precision: `"float32"`, `"mixed_float16"`, `"mixed_bfloat16"`, or `"auto"`: mixed where that is faster.
+        precision: `"float32"`, `"mixed_float16"`, `"mixed_bfloat16"`, or `"auto"`: mixed_float16 on GPUs with tensor
+            cores, else float32. On processors with AMX, mixed_bfloat16 trains networks of large convolutions faster,
+            and those of depthwise ones slower.
         seed: whole number that decides the head's start, the order of the images, dropout and augmentation. It does
             not change the split: that is `load_data`'s seed.
         cache: whether the part of the network that a stage leaves as it is runs once over the images, and its outputs

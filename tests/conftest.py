@@ -10,7 +10,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # values are compared, so tha
 import keras
 import numpy as np
 import pytest
-from cases import tiny_base, write_photos
+from cases import random_images, tiny_base, write_photos
 
 import recipes
 
@@ -31,6 +31,14 @@ def photo_data(photos):
 def classifier(photo_data):
     """A Result of two stages on `photo_data`; tests must not change it."""
     return recipes.finetune(tiny_base(), photo_data, epochs=(20, 1), learning_rate=0.1, batch_size=8, verbose=False)
+
+
+@pytest.fixture(scope="session")
+def data():
+    """80 images of noise in 3 classes that differ in brightness, split into all three parts."""
+    labels = np.arange(80) % 3
+    images = random_images(np.random.default_rng(0), 80) // 3 + (labels * 60).astype(np.uint8)[:, None, None, None]
+    return recipes.load_data((images, labels), valid=0.25, test=0.2)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import random as chance
 import keras
 import numpy as np
 import pytest
-from cases import random_images, tiny_base
-from test_resuming import Death, base, die_at, outcome
+from cases import tiny_base
+from endings import Death, base, die_at, outcome
 
 import recipes
 from recipes.bases import build_network
@@ -27,13 +27,6 @@ RATES = np.geomspace(1e-5, 10, 100)
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def data():
-    labels = np.arange(80) % 3
-    images = random_images(np.random.default_rng(0), 80) // 3 + (labels * 60).astype(np.uint8)[:, None, None, None]
-    return recipes.load_data((images, labels), valid=0.25, test=0.2)
 
 
 def curve(falls_at, rises_at, start=2.3, least=0.3, noise=0.0, seed=0):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cases import random_images
-from test_resuming import Death, die_at, outcome
+from endings import Death, die_at, outcome
 
 import recipes
 from recipes.bases import build_network
@@ -17,13 +17,6 @@ from recipes.training.optimizers import make_optimizer
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def data():
-    labels = np.arange(80) % 3
-    images = random_images(np.random.default_rng(0), 80) // 3 + (labels * 60).astype(np.uint8)[:, None, None, None]
-    return recipes.load_data((images, labels), valid=0.25, test=0.2)
 
 
 def residual_base():

@@ -1,7 +1,6 @@
 """Stopped anywhere, a run goes on to the same weights."""
 
 import errno
-import hashlib
 import itertools
 import json
 import os
@@ -17,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import random_images, tiny_base
+from endings import Death, base, die_at, outcome
 
 import recipes
 from recipes.data.row_cache import RowCache
@@ -50,54 +49,14 @@ KINDS = {
 }
 
 
-class Death(BaseException):
-    """The end of a process, as near as a test can come to it in one: nobody handles it."""
-
-
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="module")
-def data():
-    labels = np.arange(80) % 3
-    images = random_images(np.random.default_rng(0), 80) // 3 + (labels * 60).astype(np.uint8)[:, None, None, None]
-    return recipes.load_data((images, labels), valid=0.25, test=0.2)
-
-
-def base():
-    """Random layers and BatchNormalization that trains are in it."""
-    plain = tiny_base()
-    return keras.Sequential([*plain.layers[:-3], keras.layers.Dropout(0.2, name="drop"), *plain.layers[-3:]])
-
-
 def tune(data, out=None, **arguments):
     options = {"plan": PLAN, "batch_size": 8, "dropout": 0.3, "label_smoothing": 0.1, "checkpoint_steps": 3}
     return recipes.finetune(base(), data, out=out, **{"verbose": False} | options | arguments)
-
-
-def outcome(result):
-    """All that must be the same, bit by bit."""
-    content = b"".join(weight.tobytes() for weight in result.model.get_weights())
-    return hashlib.blake2b(content).hexdigest(), result.report.scores, result.report.curves, result.report.rows
-
-
-def die_at(monkeypatch, owner, name, count, after=False):
-    """Let the call number `count` of a method be the last thing that happens."""
-    original, calls = getattr(owner, name), []
-
-    def dying(*arguments, **options):
-        calls.append(name)
-        if len(calls) == count and not after:
-            raise Death
-        given = original(*arguments, **options)
-        if len(calls) == count:
-            raise Death
-        return given
-
-    monkeypatch.setattr(owner, name, dying)
-    return calls
 
 
 # Where a run may end: in the frozen part, a step, the first of a stage, a look at the validation images, a checkpoint,

@@ -51,7 +51,8 @@ def dtype_policy(precision):
 
 
 def _fastest():
-    """float32 on a CPU, where mixed precision gains nothing, and on GPUs older than compute capability 7.0."""
+    """float32 on GPUs older than compute capability 7.0, and on a CPU, where mixed precision gains something for some
+    networks only, on processors that have AMX (`benchmarks/precision.py`)."""
     gpus = tf.config.list_physical_devices("GPU")
     capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
     return "mixed_float16" if gpus and min(capabilities) >= (7, 0) else "float32"
