@@ -3,6 +3,7 @@
 import keras
 
 from layers._arguments import complaint
+from layers.heads.knn_classifier import KNNClassifier
 
 
 def exchange_convolutions(model, kind, **arguments):
@@ -40,11 +41,18 @@ def exchange_convolutions(model, kind, **arguments):
         raise TypeError(complaint(where, "kind must be a class of convolutions", repr(kind), mend))
     kind(1, 3, **arguments)  # what is wrong with the arguments is wrong for every layer
 
+    normalizations = []
+
     def exchanged(layer):
-        return _exchanged(layer, kind, arguments)
+        new = _exchanged(layer, kind, arguments)
+        if isinstance(new, keras.layers.Normalization):
+            normalizations.append(new)
+        return new
 
     other = keras.models.clone_model(model, clone_function=exchanged, recursive=True)
     other.set_weights(model.get_weights())
+    for layer in normalizations:
+        layer.finalize_state()  # it computes with a copy of its weights
     return other
 
 
@@ -57,4 +65,7 @@ def _exchanged(layer, kind, arguments):
         except TypeError as error:  # by which Keras passes on what the constructor says
             if not isinstance(error.__context__, ValueError):
                 raise
-    return type(layer).from_config(config)
+    new = type(layer).from_config(config)
+    if isinstance(layer, KNNClassifier) and layer.built:  # with room for the examples that are to come
+        new.build_from_config(layer.get_build_config())
+    return new

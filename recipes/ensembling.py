@@ -25,7 +25,7 @@ def ensemble(models: list[Any], data: Any = None):
     Args:
         models: two or more of: `Result`, folder of a saved one, Keras model.
         data: what to measure it on, as `recipes.evaluate` takes it. None: the Data that all of them were trained on,
-            where they were; without any, the Result has no report.
+            where they were; without any, or without held-out images in it, the Result has no report.
 
     Returns:
         `Result`; `report.settings["members"]` has the names of the networks and their accuracies, as far as they were
@@ -60,7 +60,8 @@ def ensemble(models: list[Any], data: Any = None):
         trained_on=frozenset().union(*(member.trained_on for member in members)),
         data=_common_data(members),
     )
-    if data is None:
+    is_own = data is not None and data is result.data
+    if data is None or (is_own and not len(data.test) and not len(data.valid)):
         return result
     report = evaluate(result, data)
     report.settings["members"] = [_told(member) for member in members]

@@ -195,7 +195,7 @@ def _held_out(data, classifier, where):
         mend = "Load it with valid=0.15 or test=0.15."
         raise ValueError(complaint(where, "the data has neither a test nor a validation split", repr(data), mend))
     split = getattr(data, name)
-    if classifier.report is not None:  # a bare model has no names: its classes are those of the data, in order
+    if not classifier.is_bare:  # whose classes are those of the data, in order
         labels = translate(split.labels, data.class_names, classifier.class_names, where)
         split = pick(split, range(len(split)), labels)
     return leave_trained_out(split, classifier, where), name

@@ -28,6 +28,8 @@ from recipes.training.runs import begin_run, checkpoints_of, finish_run, run_fol
 from recipes.training.snapshots import taken_averages
 from recipes.training.stages import changing_variables, describe_place, frozen_parts, train_stages
 
+_NEIGHBOURS = 5  # that vote, where there are so many images
+
 
 def finetune(
     base: str | Any,
@@ -294,10 +296,11 @@ def _measured(model, data, training, journal, parts, head):
     What the frozen part gave for the images of that split is not computed again.
     """
     result, together = unmeasured(model, data), images_together(training, journal)
+    k = min(_NEIGHBOURS, len(data.train))
     if training.loss is not None:
-        return fit_knn(result, metric="euclidean", batch_size=together)
+        return fit_knn(result, k=k, metric="euclidean", batch_size=together)
     name = next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
     probabilities = parts.predict(name, together) if name != "train" else None
     report = measure(result, getattr(data, name), name, together, probabilities)
     result = dataclasses.replace(result, report=report)
-    return fit_knn(result, batch_size=together) if head == "knn" else result
+    return fit_knn(result, k=k, batch_size=together) if head == "knn" else result

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from recipes.bases import network_for
+from recipes.bases import list_bases, network_for
 from recipes.bases.drop_paths import with_drop_paths
 from recipes.checks import check_number, check_whole, complaint
 from recipes.finetuning import finetune
@@ -144,7 +144,8 @@ def find_lr(
 
 def _opened(base):
     """What `finetune` takes: the model of a Result, or of the folder of one."""
-    if isinstance(base, (str, os.PathLike)) and Path(base).expanduser().is_dir():
+    is_path = isinstance(base, (str, os.PathLike)) and base not in list_bases()
+    if is_path and Path(base).expanduser().is_dir():
         base = load(base)
     return base.model if isinstance(base, Result) else base
 

@@ -111,9 +111,14 @@ def open_classifier(model, where):
         mend = "Pass a Result, a folder that recipes.save wrote, or a keras.Model."
         raise TypeError(complaint(where, "model is of no known kind", type(model).__name__, mend))
     shapes = getattr(model, "input_shape", ()), getattr(model, "output_shape", ())
-    if len(shapes[0]) != 4 or len(shapes[1]) != 2 or None in shapes[0][1:]:
+    is_plain = not any(isinstance(part, (tuple, list)) for shape in shapes for part in shape)  # one input, one output
+    if not is_plain or len(shapes[0]) != 4 or len(shapes[1]) != 2 or None in shapes[0][1:]:
         mend = "Pass a model from (batch, height, width, channels), with known sizes, to (batch, classes)."
         raise ValueError(complaint(where, "the model must be an image classifier", f"{shapes[0]} to {shapes[1]}", mend))
+    if shapes[1][1] == 1:
+        mend = "Give it two: keras.layers.Dense(2, activation='softmax'), or 1 - p beside p."
+        rule = "the model must give a probability for each of two classes or more"
+        raise ValueError(complaint(where, rule, "one number an image", mend))
     _, height, width, channels = shapes[0]
     names = tuple(str(index) for index in range(shapes[1][1]))
     return Result(model, names, (height, width), channels, "crop", report=None)

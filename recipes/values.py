@@ -157,7 +157,8 @@ class Report:
     Args:
         scores: `accuracy`, `top_5_accuracy` (more than five classes), `loss` (mean cross-entropy, nats),
             `calibration_error` (Guo et al. 2017, 15 bins), all but the loss in 0–1; `images`, the number measured.
-        split: the split the scores were measured on: `"test"`, `"valid"` or `"all"`.
+        split: the split the scores were measured on: `"test"`, `"valid"`, `"train"` where there was no other, or
+            `"all"`.
         class_names: names of the classes, in label order.
         per_class: for each class name its `precision`, `recall`, `f1` (0–1) and `images`.
         confusion: counts; row = true class, column = predicted class.
@@ -217,7 +218,7 @@ class Result:
         image_size: `(height, width)` in pixels that the model takes.
         channels: channels that the model takes: 3 for RGB.
         resize: how images are brought to size: `"crop"`, `"stretch"` or `"pad"`.
-        report: the Report of the run.
+        report: the Report of the run; None where nothing was measured.
         trained_on: hexadecimal digests of the images it was trained on, so that none of them is measured by mistake.
         data: the Data it was trained on; None after `recipes.load`.
     """
@@ -231,11 +232,17 @@ class Result:
     trained_on: frozenset[str] = frozenset()
     data: Data | None = None
 
+    @property
+    def is_bare(self):
+        """Whether it is a Keras model by itself, which has no names of its own: its classes are those of any data."""
+        return self.report is None and self.data is None and not self.trained_on
+
     def __repr__(self):
-        return (
-            f"Result({self.model.name}, {len(self.class_names)} classes, {self.image_size[0]}×{self.image_size[1]} px, "
-            f"{self.report.split} accuracy {self.report.scores['accuracy']:.4f})"
-        )
+        told = "not measured"
+        if self.report is not None:
+            told = f"{self.report.split} accuracy {self.report.scores['accuracy']:.4f}"
+        size = f"{self.image_size[0]}×{self.image_size[1]} px"
+        return f"Result({self.model.name}, {len(self.class_names)} classes, {size}, {told})"
 
     def predict(self, images, **options):
         """See `recipes.predict`."""

@@ -252,3 +252,21 @@ def test_the_command_ends_with_4_where_a_test_fails(photos, tmp_path, capsys):
     broken.save(tmp_path / "broken.keras")
     assert main(["check", str(tmp_path / "broken.keras"), "--data", str(photos), "--image_size=16"]) == 4
     assert "failed   weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("counts", [(90, 25), (60, 20), (50, 50)])
+@pytest.mark.parametrize("seed", range(3))
+def test_few_images_of_two_classes_are_parted_within_each(counts, seed):
+    """Dark and bright ones, without enough held-out images."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], counts)
+    images = random.integers(0, 60, (len(labels), 16, 16, 3)) + 150 * labels[:, None, None, None]
+    data = recipes.load_data((images.astype(np.uint8), labels), valid=0.0, test=0.0)
+    finding = check_labels(open_subject("small_resnet", data, None, None, "linear", None, seed, "check"))
+    assert finding.status == "passed", finding
+
+
+def test_a_folder_of_the_name_of_a_base_is_not_taken_for_it(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small_resnet").mkdir()
+    assert open_subject("small_resnet", data, None, None, "linear", None, 0, "check").model

@@ -261,3 +261,42 @@ def test_recovery_is_checked(fields, words):
         open_recovery(fields, "compress")
     with pytest.raises(TypeError, match=r"recipes\.Recovery"):
         open_recovery(3, "compress")
+
+
+# What else comes to the door
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_what_trained_in_mixed_precision_is_compressed_in_single(precision, digits):
+    options = {"weights": None, "epochs": 4, "learning_rate": 0.01, "verbose": False}
+    mixed = recipes.finetune(small_network(), digits, **options, precision=precision)
+    subject = open_subject(mixed, None, "compress", max_drop=0.02)
+    assert {layer.compute_dtype for layer in subject.model.layers} == {"float32"}
+    small = recipes.compress(mixed, steps=["fold", "quantize"], max_drop=0.1, verbose=False)
+    assert small.rungs[-1].is_kept and small.content[4:8] == b"TFL3"
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in small.result.model.layers)
+
+
+def test_images_that_were_trained_on_are_not_measured_later(digits, result, tmp_path):
+    small = recipes.prune_weights(result.model, digits, sparsity=0.3, recovery=QUICK, max_drop=None, verbose=False)
+    recipes.save(small.result, tmp_path / "small")
+    seen = digits.train.images(0, 50), digits.train.labels[:50]
+    with pytest.raises(ValueError, match="the classifier was trained on every one of these images"):
+        recipes.evaluate(tmp_path / "small", seen)
+
+
+def test_a_packed_rung_has_the_size_of_the_file(digits, result):
+    small = recipes.share_weights(result.model, digits, bits=4, recovery=QUICK, max_drop=None, verbose=False)
+    assert small.form == "packed"
+    assert small.rungs[-1].stored_bytes == len(small.content) == small.result.report.cost["stored_bytes"]
+
+
+def test_a_model_of_two_outputs_or_one_number_is_told_so(digits):
+    image = keras.Input((8, 8, 1))
+    flat = keras.layers.Flatten()(image)
+    two = keras.Model(image, [keras.layers.Dense(10)(flat), keras.layers.Dense(10)(flat)])
+    with pytest.raises(ValueError, match="the model must be an image classifier"):
+        recipes.evaluate(two, digits)
+    one = keras.Model(image, keras.layers.Dense(1, activation="sigmoid")(flat))
+    with pytest.raises(ValueError, match="a probability for each of two classes or more"):
+        recipes.evaluate(one, digits)

@@ -93,6 +93,15 @@ def test_table(photos, photo_data, tmp_path, kind, monkeypatch):
     assert split_of_files(data) == split_of_files(photo_data)
 
 
+def test_spaces_around_a_label_of_a_table_do_not_count(photos):
+    rows = [(str(path), path.parent.name) for path in sorted(photos.rglob("*.jpg"))]
+    (photos / "spaced.csv").write_text("image,label\n" + "".join(f"{path}, {name} \n" for path, name in rows))
+    try:
+        assert recipes.load_data(photos / "spaced.csv", image_size=16).class_names == ("blue", "green", "red")
+    finally:
+        (photos / "spaced.csv").unlink()
+
+
 def test_table_with_splits(photos):
     rows = [(str(path), path.parent.name, SPLITS[i % 3]) for i, path in enumerate(sorted(photos.rglob("*.jpg")))]
     data = recipes.load_data(pandas.DataFrame(rows, columns=["image", "label", "split"]), image_size=8)
@@ -472,6 +481,11 @@ def test_bad_arguments_are_named(random, arguments, said):
         ("image,label\nnowhere.jpg,a\n", "no image of the table exists"),
         ("image,label\nx.jpg,\n", "every image needs a label"),
         ("image,label,split\nx.jpg,a,sometimes\n", "'sometimes'"),
+        (
+            'image,label\nx.jpg,cat\ny.jpg,dog\nz.jpg,"cat, dog"\n',
+            "labels must name one class each. Received 'cat, dog'",
+        ),
+        ("image,label\nx.jpg,0.5\ny.jpg,1\n", "labels must be names or whole numbers. Received '0.5'"),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path, text, said):

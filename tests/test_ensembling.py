@@ -9,6 +9,7 @@ from cases import random_images, tiny_base
 
 import recipes
 from recipes.data.batches import predict_split
+from recipes.data.loading import pick
 from recipes.training import snapshots as snapshots_module
 from recipes.training.journal import Journal
 from recipes.training.statistics import measure_statistics
@@ -189,3 +190,23 @@ def test_statistics_are_the_mean_over_batches(random):
 def test_bad_snapshots(photo_data, count, error):
     with pytest.raises(error, match="finetune: snapshots must be"):
         tune(photo_data, snapshots=count)
+
+
+def test_names_count_without_a_report(members, photo_data):
+    """Data of some of the classes, in another order."""
+    bare = recipes.ensemble([dataclasses.replace(member, data=None) for member in members])
+    assert bare.report is None and "not measured" in repr(bare)
+    places = np.flatnonzero(photo_data.test.labels > 0)
+    names = photo_data.class_names[:0:-1]
+    labels = len(names) - photo_data.test.labels
+    some = dataclasses.replace(photo_data, class_names=names, test=pick(photo_data.test, places, labels))
+    report = recipes.evaluate(bare, some)
+    assert {row["true"] for row in report.rows} == set(names)
+    expected = predict_split(bare.model, photo_data.test, 32)[places].argmax(1) == photo_data.test.labels[places]
+    assert report.scores["accuracy"] == np.mean(expected)
+
+
+def test_without_held_out_images_there_is_no_report(photo_data):
+    none = pick(photo_data.valid, np.zeros(0, np.int64))
+    data = dataclasses.replace(photo_data, valid=none, test=none)
+    assert recipes.ensemble([tune(data, seed=seed, epochs=1) for seed in (1, 2)]).report is None

@@ -196,15 +196,23 @@ def test_gradients_of_trained_scales():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: layers.BinaryDense(3), lambda: layers.BinaryConv(3, 1)], ids=["dense", "conv"]
+    ("options", "greatest"),
+    [({"scaled": False}, 1), ({"rounding": "stochastic"}, 1), ({"scaled": True, "rounding": "deterministic"}, None)],
+    ids=["signs", "by chance", "scaled"],
 )
-def test_binary_weights_are_clipped_after_an_update(make):
+@pytest.mark.parametrize(
+    "kind", [layers.BinaryDense, lambda *count, **options: layers.BinaryConv(*count, 1, **options)]
+)
+def test_binary_weights_are_clipped_where_their_size_counts_for_nothing(kind, options, greatest):
     image = keras.Input((1, 1, 5))
-    layer = make()
+    layer = kind(3, **options)
     model = keras.Model(image, layer(image))
     model.compile(keras.optimizers.SGD(10.0), "mse")
     model.train_on_batch(np.ones((4, 1, 1, 5), "float32"), np.full((4, 1, 1, 3), 100, "float32"))
-    np.testing.assert_array_equal(numpy(layer.kernel), 1)
+    if greatest is None:
+        assert np.abs(numpy(layer.kernel)).max() > 1
+    else:
+        np.testing.assert_array_equal(numpy(layer.kernel), greatest)
 
 
 @all_kinds

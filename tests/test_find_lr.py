@@ -9,6 +9,7 @@ from cases import tiny_base
 from endings import Death, base, die_at, outcome
 
 import recipes
+from recipes import rate_finding
 from recipes.bases import build_network
 from recipes.bases.seeding import derived_seed
 from recipes.cli import main
@@ -311,3 +312,9 @@ def test_it_tries_the_loss_and_the_sampling_that_will_train(data):
         for more in ({}, {"head": "knn", "loss": "knn"}, {"sampling": "balanced"})
     ]
     assert len({sweep.raw[0] for sweep in found}) == 3
+
+
+def test_a_folder_of_the_name_of_a_base_is_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small_resnet").mkdir()
+    assert rate_finding._opened("small_resnet") == "small_resnet"

@@ -360,3 +360,26 @@ def test_networks_without_their_normalizations(name, stay):
     assert len(notes) == sum(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers) == stay
     images = random_images(random, 2, model.input_shape[1]).astype("float32")
     np.testing.assert_allclose(folded(images), model(images, training=False), atol=1e-5)
+
+
+class Own(keras.Model):
+    """No graph of layers."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.dense = keras.layers.Dense(width)
+
+    def call(self, images):
+        return self.dense(images)
+
+
+def test_a_model_of_a_class_of_its_own_is_refused():
+    model = Own(3)
+    model(np.zeros((1, 4)))
+    with pytest.raises(TypeError, match="fold: model must be functional or sequential"):
+        recipes.fold(model)
+
+
+def test_the_verb_counts_anew(classifier):
+    folded = recipes.fold(classifier)
+    assert folded.report.cost["parameters"] == folded.model.count_params() < classifier.report.cost["parameters"]

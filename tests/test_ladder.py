@@ -129,3 +129,16 @@ def test_a_command_compresses_saves_and_exports(result, tmp_path, capsys):
     assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
     rungs = json.loads((tmp_path / "small" / "compression.json").read_text())["rungs"]
     assert [rung["name"] for rung in rungs] == ["as it came", "fold"]
+
+
+def test_a_dictionary_of_steps_keeps_their_arguments():
+    plan = ladder._plan({"units": {"fraction": 0.3}, "quantize": {}}, "compress")
+    assert plan == [("units", {"fraction": 0.3}), ("quantize", {})]
+
+
+def test_folders_that_cannot_be_written_are_told_before_any_work(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(ladder, "open_subject", None)
+    (tmp_path / "file").write_text("")
+    for name in ("out", "served"):
+        with pytest.raises(OSError, match="the folder cannot be written"):
+            recipes.compress(result, **{name: tmp_path / "file" / "inner"})

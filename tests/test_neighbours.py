@@ -277,3 +277,124 @@ def test_a_paused_run_is_scored_by_what_it_trains_for(nine):
         plain = recipes.finetune(reader(), nine[0], loss=loss, **options)
         best = max(plain.report.curves["val_accuracy"])
         assert paused.value.scores["val_accuracy"] == pytest.approx(best, abs=1e-6)
+
+
+# What else it meets
+
+
+def stripes(count, width=8):
+    """Images like no digit: stripes of several contrasts."""
+    rows = np.tile(np.arange(width) % 2 * 120, (count, width, 1))[..., None]
+    return np.abs(rows - np.arange(count).reshape(count, 1, 1, 1))
+
+
+def test_a_class_may_be_called_unknown_where_the_head_has_no_threshold(nine):
+    data, result, _ = nine
+    names = tuple("unknown" if name == "3" else name for name in data.class_names)
+    named = dataclasses.replace(data, class_names=names)
+    voting = recipes.fit_knn(dataclasses.replace(result, class_names=names, data=named))
+    grown = recipes.add_class(voting, stripes(20), name="stripes")
+    assert grown.class_names == (*names, "stripes")
+    images = data.test.images().astype("float32")
+    before, after = (model.model.predict(images, verbose=0).argmax(1) for model in (voting, grown))
+    assert np.mean(before == after) > 0.99
+    more = recipes.add_class(voting, stripes(20), name="unknown")  # images of a class that there is
+    assert more.class_names == names
+
+
+def test_it_may_be_fitted_anew_and_keeps_what_the_data_lacks(voting, nine):
+    data, result, nines = nine
+    again = recipes.fit_knn(voting, unknown=0.1)
+    assert again.class_names == voting.class_names
+    assert again.model.layers[-1].threshold < voting.model.layers[-1].threshold
+    plain = recipes.fit_knn(voting, k=3)
+    assert plain.class_names == data.class_names and plain.model.output_shape == (None, 9)
+    grown = recipes.fit_knn(recipes.add_class(plain, nines, name="9"), k=1)
+    assert grown.class_names == (*data.class_names, "9")
+    told = grown.model.predict(nines.astype("float32"), verbose=0).argmax(1)
+    assert np.mean(told == 9) > 0.9  # most are stored
+    with pytest.raises(ValueError, match="examples that were stored for the cosine have no length"):
+        recipes.fit_knn(grown, metric="euclidean")
+    few = np.flatnonzero(data.train.labels < 4)
+    short = dataclasses.replace(data, train=pick(data.train, few))
+    assert recipes.fit_knn(result, short).model.output_shape == (None, 9)
+
+
+def test_what_is_stored_is_not_measured(voting, nine):
+    data, _, nines = nine
+    with pytest.warns(UserWarning, match="0 of|left out, because the classifier holds them already") as told:
+        grown = recipes.add_class(recipes.add_class(voting, nines, name="9", held_out=0.5), nines, name="9")
+    assert any("holds them already" in str(warning.message) for warning in told)
+    stored = grown.model.layers[-1].store.examples - voting.model.layers[-1].store.examples
+    assert stored <= len(nines)
+    with pytest.raises(ValueError, match="there must be images to store"), pytest.warns(UserWarning):
+        recipes.add_class(recipes.add_class(voting, nines, name="9", held_out=0.0), nines, name="9")
+    with pytest.warns(UserWarning, match="images measured on before left out of the report"):
+        seen = recipes.add_class(voting, data.test.images(0, 40), name="7", held_out=0.0)
+    assert seen.report.scores["images"] == len(data.test) - 40
+
+
+def test_a_classifier_without_data_says_that_the_new_class_alone_is_measured(voting, nine):
+    bare = dataclasses.replace(voting, data=None)
+    with pytest.warns(UserWarning, match="the report is on the new class alone"):
+        grown = recipes.add_class(bare, nine[2], name="9")
+    assert 0 < grown.report.scores["images"] < len(nine[2])
+
+
+def test_every_verb_takes_one_or_says_why_not(voting, nine):
+    data = nine[0]
+    images = data.test.images(0, 50).astype("float32")
+    expected = voting.model.predict(images, verbose=0)
+    np.testing.assert_allclose(recipes.fold(voting).model.predict(images, verbose=0), expected, atol=1e-4)
+    both = recipes.ensemble([voting, voting])
+    np.testing.assert_allclose(both.model.predict(images, verbose=0), expected, atol=1e-4)
+    assert recipes.find_lr(voting, data, steps=20, runs=1, plan="head").suggestion > 0
+    assert recipes.probe(voting, data, verbose=False).rows
+    finding = {finding.test: finding.status for finding in recipes.check(voting).findings}
+    assert finding["gradients"] == "passed", finding
+    for verb in (recipes.quantize, recipes.prune_units, recipes.compress):
+        with pytest.raises(ValueError, match="examples of a head of neighbours are features of the network as it is"):
+            verb(voting, verbose=False)
+
+
+def test_of_a_folded_network(nine):
+    folded = recipes.fold(nine[1])
+    assert recipes.fit_knn(folded).report.scores["accuracy"] > 0.9
+    assert recipes.check(folded).findings
+
+
+def test_fewer_images_than_neighbours(tmp_path):
+    images, labels = stripes(8), np.arange(8) % 2
+    data = recipes.load_data((images, labels), valid=0.25, test=0.25)
+    assert len(data.train) < 5
+    result = recipes.finetune(reader(), data, **OPTIONS | {"epochs": 1}, head="knn", out=tmp_path / "run")
+    assert result.model.layers[-1].k == len(data.train)
+
+
+def test_images_without_a_direction_are_left_out_and_named(nine):
+    data, _, _ = nine
+    image = keras.Input((8, 8, 1))
+    flat = keras.layers.Flatten()(image)
+    model = keras.Model(image, keras.layers.Dense(9, activation="softmax")(flat))
+    black = data.train.images().copy()
+    black[:2] = 0
+    split = dataclasses.replace(data.train, store=black, rows=np.arange(len(black)))
+    with pytest.warns(UserWarning, match="fit_knn: 2 left out, whose features are all 0") as told:
+        voting = recipes.fit_knn(model, dataclasses.replace(data, train=split))
+    assert data.train.files[0] in str(told[0].message)
+    assert voting.model.layers[-1].store.examples == len(black) - 2
+
+
+def test_a_bare_model_takes_its_ways_from_the_data():
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(image)))
+    data = recipes.load_data("digits", resize="pad")
+    voting = recipes.fit_knn(model, data)
+    assert voting.resize == "pad" and recipes.evaluate(voting, data).scores["accuracy"] > 0.9
+
+
+def test_half_precision_measures_distances_in_single(nine):
+    data, _, nines = nine
+    result = recipes.finetune(reader(), data, **OPTIONS | {"epochs": 1}, precision="mixed_bfloat16")
+    voting = recipes.fit_knn(result, unknown=0.05)
+    assert recipes.detect_unknown(voting, nines).auroc > 0.5

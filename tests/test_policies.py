@@ -310,3 +310,9 @@ def test_commands_and_jobs_take_names_lists_and_strengths(tmp_path):
         more = [word.replace("-strength", "_strength") for word in more]  # as `main` does
         taken = cli._parse("finetune", recipes.finetune, [*words, *more])
         assert (taken["augmentation"], taken["augmentation_strength"]) == wanted
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_every_policy_takes_the_greatest_strength(name):
+    changed = change(name, photos(), 8, 2.0)
+    assert np.isfinite(changed[0] if name in MIXED else changed).all()

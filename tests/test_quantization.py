@@ -364,6 +364,7 @@ def test_half_of_the_bytes_of_a_keras_file_and_keras_own_int8(images, random, tm
         ({"precision": "float16", "is_trained": True}, ValueError, "is_trained is for"),
         ({"precision": "float16", "keep": ("first",)}, ValueError, "keep is for"),
         ({"keep": ("nothing",)}, ValueError, "keep must name layers"),
+        ({"keep": "last"}, TypeError, "keep must be a tuple of names of layers"),
         ({"calibration_images": 0}, ValueError, "calibration_images must be at least 1"),
         ({"calibration_images": 1.5}, TypeError, "calibration_images must be a whole number"),
         ({"recovery": "much"}, TypeError, "recovery must be"),

@@ -311,3 +311,13 @@ def tiny_classifier():
     base = tiny_base()
     pooled = keras.layers.GlobalAveragePooling2D()(base.output)
     return keras.Model(base.input, keras.layers.Dense(3, activation="softmax")(pooled))
+
+
+def test_a_factor_for_each_channel_is_no_kernel():
+    """LayerScale of ConvNeXt: a zero there would take all of a channel."""
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(4, 1, name="conv")(image)
+    scale = keras.layers.EinsumDense("abcd,d->abcd", output_shape=(4, 4, 4), name="scale")
+    kernels, notes = find_kernels(keras.Model(image, scale(x)))
+    assert [kernel.name for kernel in kernels] == ["conv"]
+    assert "a factor for each channel" in notes["scale"]

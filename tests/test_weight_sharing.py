@@ -1,5 +1,7 @@
 """Shared values: the codebooks, that training keeps to them, and the three steps of Deep Compression."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from sklearn.cluster import KMeans
 from test_weight_pruning import kernels, small_model, zeros
 
 import recipes
+from recipes.bases.flattening import flat_copy
 from recipes.compression.codebooks import codebook, nearest_codes
 from recipes.compression.kernels import find_kernels
 from recipes.compression.masking import pruned
@@ -224,3 +227,14 @@ def test_bad_arguments_of_share_weights(classifier, arguments, said):
     with pytest.raises((TypeError, ValueError)) as caught:
         recipes.share_weights(model, **arguments)
     assert said in str(caught.value)
+
+
+def test_biases_train_though_the_layer_came_frozen(classifier):
+    frozen = flat_copy(classifier.model, "test")
+    frozen.trainable = False
+    result = dataclasses.replace(classifier, model=frozen)
+    recovery = recipes.Recovery(epochs=1, learning_rate=0.01, batch_size=8)
+    shared = recipes.share_weights(result, bits=3, max_drop=None, recovery=recovery, verbose=False).result.model
+    for old, new in zip(frozen.layers, shared.layers, strict=True):
+        if getattr(old, "bias", None) is not None:
+            assert np.abs(old.bias.numpy() - new.bias.numpy()).max() > 0, old.name

@@ -17,8 +17,8 @@ class BinaryConv(keras.layers.Layer):
     """A convolution whose weights are two values, a sign each.
 
     Real weights → signs (× scale per filter) → convolution → (bias) → activation. The real weights are what is trained:
-    the gradient passes the rounding unchanged, and they are clipped to -1 … 1 after each update. `packed_weights`
-    stores a bit per weight.
+    the gradient passes the rounding unchanged; where they are not scaled, or are rounded by chance, they are clipped to
+    -1 … 1 after each update. `packed_weights` stores a bit per weight.
 
     Args:
         filters: channels of the output, 1 or more.
@@ -97,7 +97,7 @@ class BinaryConv(keras.layers.Layer):
         self.kernel = self.add_weight(
             shape=(*pair("BinaryConv", "kernel_size", self.kernel_size), channels, self.filters),
             initializer=self.kernel_initializer,
-            constraint=WithinOne(),
+            constraint=None if self.scaled and self.rounding == "deterministic" else WithinOne(),
             autocast=False,  # rounded as it is, and cast afterwards
             name="kernel",
         )

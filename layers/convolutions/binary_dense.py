@@ -16,8 +16,8 @@ class BinaryDense(keras.layers.Layer):
     """A dense layer whose weights are two values, a sign each.
 
     Real weights → signs (× scale per unit) → product with the inputs → (bias) → activation. The real weights are what
-    is trained: the gradient passes the rounding unchanged, and they are clipped to -1 … 1 after each update.
-    `packed_weights` stores a bit per weight.
+    is trained: the gradient passes the rounding unchanged; where they are not scaled, or are rounded by chance, they
+    are clipped to -1 … 1 after each update. `packed_weights` stores a bit per weight.
 
     Args:
         units: size of the output, 1 or more.
@@ -82,7 +82,7 @@ class BinaryDense(keras.layers.Layer):
         self.kernel = self.add_weight(
             shape=(channels, self.units),
             initializer=self.kernel_initializer,
-            constraint=WithinOne(),
+            constraint=None if self.scaled and self.rounding == "deterministic" else WithinOne(),
             autocast=False,  # rounded as it is, and cast afterwards
             name="kernel",
         )

@@ -25,12 +25,12 @@ class ExampleStore(keras.layers.Layer):
         """Make room for `rows` rows of `width` features; what was stored is gone."""
         if getattr(self, "features", None) is not None:
             self.features.assign(np.full(self.features.shape, np.nan, "float32"))
-            del self.features, self.labels
+            del self.features, self.labels, self.center, self.size
+        # All anew and in one order, so that the weights of two stores can be exchanged.
         self.features = self._state("features", (rows, width), "float32")
         self.labels = self._state("labels", (rows,), "int32")
-        if getattr(self, "center", None) is None:
-            self.center = self._state("center", (width,), "float32")
-            self.size = self._state("size", (), "int32")
+        self.center = self._state("center", (width,), "float32")
+        self.size = self._state("size", (), "int32")
         self.built = True
 
     def _state(self, name, shape, dtype):

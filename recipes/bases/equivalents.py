@@ -40,11 +40,9 @@ def _layer_scale(operation, name, tensor):
 def _scaled_sum(operation, name):
     """`first + scale * second`, the residual connection of Inception-ResNet."""
 
-    def call(inputs):
-        scaled = keras.layers.Rescaling(operation.scale, dtype=operation.dtype_policy, name=f"{name}_scaled")(inputs[1])
-        return keras.layers.Add(dtype=operation.dtype_policy, name=name)([inputs[0], scaled])
-
-    return call
+    scale = keras.layers.Rescaling(operation.scale, dtype=operation.dtype_policy, name=f"{name}_scaled")
+    add = keras.layers.Add(dtype=operation.dtype_policy, name=name)
+    return lambda inputs: add([inputs[0], scale(inputs[1])])
 
 
 def _merge_or_rescaling(kind, name, args):
@@ -59,12 +57,15 @@ def _merge_or_rescaling(kind, name, args):
         return lambda *both: layer(list(both))
     if len(tensors) == len(values) == 1:
         number = values[0]
-        reflected = args[0] is number
+        reflected = not isinstance(args[0], keras.KerasTensor)
         scale, offset = {
             "Add": (1.0, number),
             "Multiply": (number, 0.0),
             "Subtract": (-1.0, number) if reflected else (1.0, -number),
         }[kind]
-        layer = keras.layers.Rescaling(scale, offset, dtype=tensors[0].dtype, name=name)
-        return lambda *_: layer(tensors[0])
+        dtype = keras.backend.result_type(tensors[0].dtype, type(number))
+        if not keras.backend.is_float_dtype(dtype):
+            return None  # Rescaling has no whole numbers that wrap around
+        layer = keras.layers.Rescaling(scale, offset, dtype=dtype, name=name)
+        return lambda *both: layer(both[1] if reflected else both[0])
     return None

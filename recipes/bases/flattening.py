@@ -4,6 +4,7 @@ import inspect
 
 import keras
 
+import layers
 from recipes.bases.channels import set_weights
 from recipes.bases.composites import composite_graph
 from recipes.bases.equivalents import stand_in
@@ -56,8 +57,8 @@ class Flattening:
 
     def _follow(self, model, inputs, context):
         """Repeat the calls that make up a functional model."""
-        config = model.get_config()
-        if "output_layers" not in config:
+        config = graph_config(model)
+        if not config:
             rule = "base must be a functional or sequential model, and so must the models within it"
             mend = "Build it with keras.Model(inputs, outputs) or keras.Sequential, inputs given."
             raise TypeError(complaint(self.where, rule, f"{model.name!r} of class {type(model).__name__}", mend))
@@ -80,11 +81,28 @@ class Flattening:
             config = operation.get_config()
             config["name"] = self._names[id(operation)]
             self.edit(operation, config, keras.tree.flatten(args)[0])
-            return type(operation).from_config(config)
+            return rebuilt(operation, config)
         except (NotImplementedError, TypeError, ValueError) as error:
             rule = f"every layer of base must be rebuilt from its config, but {operation.name!r} cannot be"
             mend = "Give the layer a get_config that returns all its arguments; use no lambda."
             raise ValueError(complaint(self.where, rule, f"a {type(operation).__name__} ({error})", mend)) from error
+
+
+def graph_config(model):
+    """The config of a functional model; empty for a model that is no graph of layers."""
+    try:
+        config = model.get_config()
+    except NotImplementedError:  # of a class of its own
+        return {}
+    return config if "output_layers" in config else {}
+
+
+def rebuilt(operation, config):
+    """A new operation of that config; a head of neighbours with room for the examples that the old one holds."""
+    new = type(operation).from_config(config)
+    if isinstance(operation, layers.KNNClassifier) and operation.built:
+        new.build_from_config(operation.get_build_config())
+    return new
 
 
 def flat_copy(model, where, image_size=None):

@@ -73,7 +73,7 @@ def find_folds(wiring, is_trained=False, kinds=CONVOLUTIONS):
         normalization = wiring.next_alone(name) if type(layer) in kinds else None
         if type(normalization) is not keras.layers.BatchNormalization or (is_trained and normalization.trainable):
             continue
-        if not why_not_before(layer, normalization):
+        if normalization.name not in wiring.always_training and not why_not_before(layer, normalization):
             folds[name] = normalization
     return folds
 

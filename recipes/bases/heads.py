@@ -2,6 +2,7 @@
 
 import keras
 
+import layers
 from recipes.bases.seeding import derived_seed
 from recipes.checks import check_number, check_whole, complaint
 
@@ -64,15 +65,23 @@ def add_head(features, class_count, head, dropout, seed, embedding=None):
 def without_classifier(model):
     """The features of a model with vectors as output: what its last Dense with softmax or sigmoid takes in.
 
-    `Dense → Activation` and `Dense → Softmax` count as well. A model without either gives features: its output.
+    `Dense → Activation` and `Dense → Softmax` count as well, and so does a head of neighbours. A model without any
+    gives features: its output.
     """
     last = model.operations[-1]
+    if isinstance(last, layers.KNNClassifier):
+        return last.input
     if isinstance(last, keras.layers.Dense) and _is_classifying(last):
         return last.input
     if isinstance(last, keras.layers.Softmax) or (isinstance(last, keras.layers.Activation) and _is_classifying(last)):
         before = keras.Model(model.inputs, last.input).operations[-1]
         return before.input if isinstance(before, keras.layers.Dense) else last.input
     return model.output
+
+
+def is_voting(model):
+    """Whether a model ends in a head of neighbours."""
+    return any(isinstance(layer, layers.KNNClassifier) for layer in model.layers[-1:])
 
 
 def _is_classifying(layer):

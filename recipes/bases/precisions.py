@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 
+from recipes.bases.channels import set_weights
 from recipes.bases.flattening import Flattening, flat_copy
 from recipes.bases.rewiring import Wiring
 from recipes.bases.simplifying import simplified
@@ -22,10 +23,8 @@ def halved(model, dtype, where):
     Raises:
         ValueError: a weight is beyond what float16 holds.
     """
-    for weight in model.weights:
-        if dtype == "float16" and np.abs(keras.ops.convert_to_numpy(weight)).max(initial=0) > 65504:
-            rule, mend = "float16 holds numbers up to 65504", 'Pass precision="bfloat16".'
-            raise ValueError(complaint(where, rule, f"larger ones in {weight.path!r}", mend))
+    if dtype == "float16":
+        _check_range(model, where)
     is_behind = []
 
     def policy(operation):
@@ -39,10 +38,15 @@ def halved(model, dtype, where):
     wiring = Wiring(half)
     (last,) = [name for name, users in wiring.users.items() if None in users]
     operation = wiring.operations[last]
-    if operation.weights:
+    if getattr(operation, "weights", None):
         change = halves(operation, "float32")
-    else:
+    elif isinstance(operation, keras.layers.Layer):
         change = type(operation).from_config(operation.get_config() | {"dtype": "float32"})
+    else:  # a function of keras.ops
+
+        def change(inputs):
+            return operation(keras.ops.cast(inputs, "float32"))
+
     return wiring.rewired(replaced={last: change})
 
 
@@ -66,10 +70,22 @@ def quantized_by_keras(model, where):
 
 
 def with_half_weights(model, where):
-    """A flat copy in float32, BatchNormalization folded into convolutions, whose weights are such as float16 holds."""
-    copy = simplified(flat_copy(model, where), is_reordered=False)
+    """A flat copy in float32, BatchNormalization folded into convolutions, whose weights are such as float16 holds.
+
+    Raises:
+        ValueError: a weight is beyond what float16 holds.
+    """
+    copy = simplified(in_float32(model, where), is_reordered=False)
+    _check_range(copy, where)
     copy.set_weights([weight.astype(np.float16).astype(weight.dtype) for weight in copy.get_weights()])
     return copy
+
+
+def _check_range(model, where):
+    for weight in model.weights:
+        if np.abs(keras.ops.convert_to_numpy(weight)).max(initial=0) > 65504:
+            rule, mend = "float16 holds numbers up to 65504", 'Pass precision="bfloat16" or another one.'
+            raise ValueError(complaint(where, rule, f"larger ones in {weight.path!r}", mend))
 
 
 def halves(layer, dtype=None):
@@ -98,5 +114,5 @@ def _with_policies(model, policy, where):
     copy = keras.Model(image, flattening.unfold(model, image), name=model.name)
     for old, new in flattening.copies.values():
         if isinstance(old, keras.layers.Layer) and old.weights:
-            new.set_weights(old.get_weights())
+            set_weights(new, old.get_weights())
     return copy

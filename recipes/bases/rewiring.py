@@ -3,7 +3,7 @@
 import keras
 
 from recipes.bases.channels import set_weights
-from recipes.bases.flattening import accepted, call_arguments, needed, ordered_calls, references
+from recipes.bases.flattening import accepted, call_arguments, needed, ordered_calls, rebuilt, references
 
 
 class Wiring:
@@ -17,6 +17,7 @@ class Wiring:
         operations: those of the model by name.
         users: for each name, the names of those called on its outputs, once per call, None for the model's output.
         calls: for each name, how often it is called.
+        always_training: names of operations that are called with `training=True`.
         sources: for each name, in the order of the calls, the names of those that it is called on, None for the model's
             input.
     """
@@ -33,6 +34,7 @@ class Wiring:
         self._order = list(ordered_calls(config))
         (self._source,), (self._target,) = references(config["input_layers"]), references(config["output_layers"])
         self.calls, self.users, self.sources = {}, {}, {}
+        self.always_training = {name for name, _, node in self._order if node["kwargs"].get("training") is True}
         for name, _, node in self._order:
             self.calls[name] = self.calls.get(name, 0) + 1
             for reference in needed(node):
@@ -84,7 +86,7 @@ class Wiring:
 
 def detached(model):
     """A copy of a flat functional model, its layers under the same names, which shares nothing with it."""
-    copy = keras.models.clone_model(model)
-    for layer in copy.layers:
+    copy = keras.models.clone_model(model, clone_function=lambda layer: rebuilt(layer, layer.get_config()))
+    for layer in (layer for layer in copy.layers if layer.weights):
         set_weights(layer, model.get_layer(layer.name).get_weights())
     return copy

@@ -61,7 +61,8 @@ def without_normalization(model):
 def _pairs_behind(wiring):
     """`(name of a BatchNormalization, the layer that is all that follows it)` where that can take it in."""
     for name, operation in wiring.operations.items():
-        following = wiring.next_alone(name) if type(operation) is keras.layers.BatchNormalization else None
+        is_fixed = type(operation) is keras.layers.BatchNormalization and name not in wiring.always_training
+        following = wiring.next_alone(name) if is_fixed else None
         if following is not None and not why_not_behind(following, operation):
             yield name, following
 
@@ -77,7 +78,7 @@ def _left(wiring):
             first = why_not_before(earlier, operation) if is_pair else f"more than it reads {earlier.name!r}"
             later = wiring.next_alone(name)
             second = why_not_behind(later, operation) if later is not None else "nothing, or more than one, reads it"
-            left[name] = f"{first}; {second}"
+            left[name] = "called with training=True" if name in wiring.always_training else f"{first}; {second}"
     return left
 
 

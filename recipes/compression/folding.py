@@ -5,9 +5,10 @@ import warnings
 
 import keras
 
-from recipes.bases.flattening import flat_copy
+from recipes.bases.flattening import flat_copy, graph_config
 from recipes.bases.simplifying import without_normalization
 from recipes.checks import complaint
+from recipes.evaluation import cost_of
 from recipes.reporting.tables import cut
 from recipes.values import Result
 
@@ -49,7 +50,10 @@ def fold(model):
         inference", section 3.2.
     """
     if isinstance(model, Result):
-        return dataclasses.replace(model, model=_folded(model.model))
+        folded, report = _folded(model.model), model.report
+        if report is not None:
+            report = dataclasses.replace(report, cost=report.cost | cost_of(folded))
+        return dataclasses.replace(model, model=folded, report=report)
     if not isinstance(model, keras.Model):
         rule, mend = "model must be a Result or a keras.Model", "Pass what recipes.finetune or keras.Model gave."
         raise TypeError(complaint("fold", rule, f"a {type(model).__name__}", mend))
@@ -67,7 +71,7 @@ def _folded(model):
 
 
 def _check_graph(model):
-    is_graph = model.built if isinstance(model, keras.Sequential) else "output_layers" in model.get_config()
+    is_graph = model.built if isinstance(model, keras.Sequential) else graph_config(model)
     if not is_graph or len(model.inputs) != 1 or len(model.outputs) != 1:
         rule = "model must be functional or sequential, with one input and one output"
         mend = "Build it with keras.Model(image, output), or keras.Sequential with an Input."

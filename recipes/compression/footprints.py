@@ -56,9 +56,16 @@ def finish(subject, steps, form="keras"):
         after = _with_costs(after, rungs, subject)
     result = dataclasses.replace(subject.original, model=last.model, report=after or subject.original.report)
     result = dataclasses.replace(result, data=subject.data if result.data is None else result.data)
+    if len(kept) > 1 and subject.data is not None:
+        seen = frozenset(digest.hex() for digest in subject.data.train.digests)
+        result = dataclasses.replace(result, trained_on=result.trained_on | seen)
     content = None if form == "keras" else contents[-1]
     if form == "packed":  # whose report is to be that of the network in it
         content = content_of(kind, result)
+        place = max(number for number, rung in enumerate(rungs) if rung.is_kept)
+        rungs[place] = dataclasses.replace(rungs[place], **_sizes(content))
+        if after is not None:
+            result = dataclasses.replace(result, report=_with_costs(after, rungs, subject))
     return Compression(result, before, tuple(rungs), form, content)
 
 
@@ -111,11 +118,14 @@ def _rung(step, content, milliseconds):
         step.name,
         step.accuracy,
         *_counts(step.model),
-        stored_bytes=len(content),
-        compressed_bytes=len(gzip.compress(content, 9)),
+        **_sizes(content),
         milliseconds=milliseconds,
         notes=step.notes,
     )
+
+
+def _sizes(content):
+    return {"stored_bytes": len(content), "compressed_bytes": len(gzip.compress(content, 9))}
 
 
 def _rejected(step, subject, kind):

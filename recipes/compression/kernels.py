@@ -125,6 +125,8 @@ def _reason(layer):
         return f"a layer of class {type(layer).__name__}, whose weights the method does not know"
     if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
         return "it is quantized or adapted already"
+    if any(len(getattr(layer, attribute).shape) < 2 for attribute, _, _ in _KERNELS[type(layer)]):
+        return "a factor for each channel, which is no kernel: 0 would take all of the channel"
     own = [getattr(layer, argument) for _, argument, _ in _KERNELS[type(layer)]]
     other = next((one for one in own if one is not None and not isinstance(one, ZerosKept)), None)
     return None if other is None else f"its kernel keeps to {type(other).__name__}, which a mask would replace"

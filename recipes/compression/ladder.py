@@ -13,6 +13,7 @@ from recipes.compression.forms import find_form
 from recipes.compression.quantization import Quantizing
 from recipes.compression.recovering import open_recovery
 from recipes.compression.subjects import open_subject
+from recipes.saving import writable_folder
 from recipes.training.progress import say
 
 METHODS = {
@@ -35,7 +36,7 @@ def compress(
     model: str | Any,
     data: dict[str, Any] | str | Any = None,
     *,
-    steps: str | list[str | dict[str, Any]] = "auto",
+    steps: str | list[str | dict[str, Any]] | dict[str, Any] = "auto",
     max_drop: float = 0.01,
     form: str | None = None,
     recovery: dict[str, Any] | Any = None,
@@ -58,7 +59,8 @@ def compress(
         steps: `"auto"`: fold, units, low_rank, quantize. Or a list of `"fold"` (BatchNormalization into convolutions),
             `"units"` (filters and neurons removed), `"low_rank"` (layers as products of thin ones), `"weights"`
             (weights set to 0), `"share"` (few distinct weights), `"few_bits"` (binary or ternary layers) and
-            `"quantize"` (int8, comes last); or with arguments of its own: `{"units": {"fraction": 0.3}}`.
+            `"quantize"` (int8, comes last); or with arguments of its own: `{"units": {"fraction": 0.3}}`. A dictionary
+            of several is taken in its order.
         max_drop: how far the validation accuracy may fall in all, 0–1.
         form: file that sizes and latency are of: `"keras"`, `"litert"`, `"onnx"` or `"packed"`. Default: what the steps
             are for.
@@ -92,6 +94,9 @@ def compress(
     form = find_form(chosen, where).name
     _check_form(plan, form, where)
     recovery = open_recovery(recovery, where)
+    for folder in (out, served):
+        if folder is not None:
+            writable_folder(folder, where)
     subject = open_subject(model, data, where, max_drop=max_drop)
     done = _climb_down(subject, plan, max_drop, recovery=recovery, seed=seed, verbose=verbose)
     compression = finish(subject, done, form)
@@ -122,6 +127,7 @@ def _plan(steps, where):
     if isinstance(steps, str):
         check_choice(where, "steps", steps, ("auto", *METHODS))
         steps = AUTO if steps == "auto" else (steps,)
+    steps = [{name: arguments} for name, arguments in steps.items()] if isinstance(steps, dict) else steps
     plan = [_step(step, where) for step in steps]
     names = [name for name, _ in plan]
     if not names:

@@ -62,6 +62,6 @@ def quantize(
     subject, *, form, precision="int8", is_trained=None, calibration_images=IMAGES, keep=(), floor, **training
 ):
     """See `recipes.quantize`."""
-    plan = Quantizing(precision, form, is_trained, calibration_images, tuple(keep))
+    plan = Quantizing(precision, form, is_trained, calibration_images, keep)
     plan.check(subject.where)
     return rounded(subject, plan, floor, **training)

@@ -91,7 +91,7 @@ def quantize(
         Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only
         inference"; Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference" (by channel).
     """
-    plan = Quantizing(precision, form, is_trained, calibration_images, tuple(keep))
+    plan = Quantizing(precision, form, is_trained, calibration_images, keep)
     plan.check(_WHERE)
     recovery = _RECOVERY if recovery is None else open_recovery(recovery, _WHERE)
     needs_data = bool(is_trained) or plan.is_trainable

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 from recipes.bases.flattening import flat_copy
+from recipes.bases.heads import is_voting
+from recipes.bases.precisions import in_float32
 from recipes.checks import complaint
 from recipes.data.batches import predict_split
 from recipes.data.loading import pick
@@ -77,9 +79,14 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
         needs_data: whether there must be data.
 
     Raises:
-        TypeError, ValueError: the model is no classifier in one graph, or the data does not fit it.
+        TypeError, ValueError: the model is no classifier in one graph, or votes by its neighbours; or the data does
+            not fit it.
     """
     original = open_classifier(model, where)
+    if is_voting(original.model):
+        rule = "the examples of a head of neighbours are features of the network as it is"
+        mend = "Compress the classifier that it was made of, then call recipes.fit_knn(small.result)."
+        raise ValueError(complaint(where, rule, original.model.name, mend))
     opened = data_for(original, data, where)
     if opened is None and needs_data:
         rule = "data must be given where the model does not bring it along"
@@ -89,6 +96,9 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
         rule = "max_drop is measured on validation images"
         mend = "Load the data with valid=0.15, or pass max_drop=None and say how far to go."
         raise ValueError(complaint(where, rule, "no validation images", mend))
-    if original.report is None and opened is not None:  # a bare model has no names of its own
+    if original.is_bare and opened is not None:  # which has no names of its own
         original = dataclasses.replace(original, class_names=opened.class_names, resize=opened.resize)
-    return Subject(original, flat_copy(original.model, where), opened, where)
+    copy = flat_copy(original.model, where)
+    if any(layer.dtype_policy.name.startswith("mixed") for layer in copy.layers):
+        copy = in_float32(copy, where)  # as its weights are, and as files and kernels want it
+    return Subject(original, copy, opened, where)

@@ -126,16 +126,16 @@ class TiedLayer(keras.layers.Layer):
         kernels = [getattr(layer, book.attribute) for book in books]
         self._values = [self._weight(f"{book.attribute}_values", book.values) for book in books]
         others = [variable for variable in layer.weights if not any(variable is kernel for kernel in kernels)]
-        self._others = [self._weight(other.name, other, trainable=other.trainable) for other in others]
+        self._others = [self._weight(other.name, other) for other in others]  # biases, whatever froze the layer before
         self._inner = _Hidden((kernels, others))
         self.built = True
 
-    def _weight(self, name, value, trainable=True):
+    def _weight(self, name, value):
         def start(shape, dtype=None):
             return keras.ops.cast(keras.ops.convert_to_tensor(value), dtype)
 
         shape = tuple(value.shape)
-        return self.add_weight(shape=shape, initializer=start, name=name, trainable=trainable, autocast=False)
+        return self.add_weight(shape=shape, initializer=start, name=name, autocast=False)
 
     def _now(self):
         """`(variable of the layer, its value)` for each weight of the layer."""

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from recipes.bases.composites import composite_graph
-from recipes.bases.flattening import flat_copy
+from recipes.bases.flattening import flat_copy, graph_config
 from recipes.checks import check_choice, check_number, check_whole, complaint
 from recipes.compression.keeping import kept_names
 from recipes.compression.unit_budget import choose_units, least_units
@@ -85,7 +85,7 @@ def _followed(model, judging, where):
 def _flat(model, where):
     """The model in one flat graph: itself where it is one."""
     is_graph = isinstance(model, keras.Model) and (
-        model.built if isinstance(model, keras.Sequential) else "output_layers" in model.get_config()
+        model.built if isinstance(model, keras.Sequential) else bool(graph_config(model))
     )
     if not is_graph or len(model.inputs) != 1 or len(model.outputs) != 1 or None in model.input_shape[1:]:
         rule = "model must be built, functional or sequential, with one input of known size and one output"

@@ -29,7 +29,7 @@ def data_for(classifier, data, where):
         options.pop("image_size", None)
         data = load_sized(source, lambda _: classifier.image_size, where, **options)
     _check_form(data, classifier, where)
-    if classifier.report is None:  # a bare model has no names: its classes are those of the data, in order
+    if classifier.is_bare:  # its classes are those of the data, in order
         return data
     return dataclasses.replace(
         data,
@@ -52,13 +52,13 @@ def _translated(split, data, classifier, where):
 def _check_form(data, classifier, where):
     received = (*data.image_size, data.channels, data.resize)
     expected = (*classifier.image_size, classifier.channels, classifier.resize)
-    if received[:3] != expected[:3] or (classifier.report is not None and received != expected):
+    if received[:3] != expected[:3] or (not classifier.is_bare and received != expected):
         size, channels, resize = classifier.image_size, classifier.channels, classifier.resize
         mend = f"Load it with recipes.load_data(..., image_size={size}, resize={resize!r})."
         rule = f"the classifier takes images of {size[0]}×{size[1]}×{channels}, resize={resize!r}"
         raise ValueError(complaint(where, rule, f"{data!r}, resize={data.resize!r}", mend))
     known, given = len(classifier.class_names), len(data.class_names)
-    if given > known or (given < known and classifier.report is None):
+    if given > known or (given < known and classifier.is_bare):
         rule = f"the classifier tells {known} classes apart"
         received = f"data with {given}: {', '.join(data.class_names[:10])}"
         raise ValueError(complaint(where, rule, received, "Pass the data that it was trained for."))

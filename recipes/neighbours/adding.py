@@ -1,6 +1,7 @@
 """A new class for a classifier that votes by its nearest examples, without training."""
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
@@ -35,20 +36,23 @@ def add_class(
 
     1. Read the images as training did.
     2. Store the features of most of them beside those that are there, in a copy of the model. Nothing trains.
-    3. Measure on the rest of them, and on the images on which the classifier was measured before.
+    3. Measure on the rest of them, and on the test images of `data`, or its validation images.
 
     Args:
         model: `Result` of `recipes.fit_knn` or of `recipes.finetune(..., head="knn")`, or folder of a saved one.
-        images: a folder of images, a list of paths, or an array `(images, height, width, channels)` of RGB 0–255.
+        images: a folder of images, a list of paths, or an array `(images, height, width, channels)` of RGB 0–255. Those
+            that the classifier holds already are left out.
         name: of the class. That of a class that is there adds images to it.
         data: what to measure the other classes on: `Data`, or any source that `recipes.load_data` takes; None for the
-            data that a Result was trained on.
+            data that a Result was trained on. A classifier that was loaded from its folder brings none along: its
+            report is then on the new images alone, and a warning says so.
         held_out: fraction of the new images that is measured and not stored, 0–0.9, chosen by their content.
         batch_size: images that run through the model together.
 
     Returns:
         `Result` with the classes before, then the new one, then "unknown" where there was that. Its report is on the
-        images of the old classes and those held out of the new one.
+        images of `data` and those held out of the new ones; images of a class that was added before are not in it,
+        unless `data` has them.
 
     Raises:
         TypeError, ValueError: the classifier does not vote by neighbours, no image can be used, or there is nothing
@@ -66,28 +70,36 @@ def add_class(
         Cover and Hart 1967.
     """
     where = "add_class"
-    _check_name(name, where)
     check_number(where, "held_out", held_out, most=0.9)
     check_whole(where, "batch_size", batch_size)
     classifier = open_classifier(model, where)
     head = check_neighbours(classifier, where)
     before = data_for(classifier, data, where)
-    names = tuple(known for known in classifier.class_names if known != UNKNOWN)
+    names = classifier.class_names if head.threshold is None else classifier.class_names[:-1]
+    _check_name(name, names, where)
     label = names.index(name) if name in names else len(names)
     new = load_one_class(images, classifier, label, where)
+    new = _without(new, classifier.trained_on, f"{where}: {{}} left out, because the classifier holds them already.")
     asked = np.array([place(digest, 0) < held_out for digest in new.digests], bool)
     kept, rest = pick(new, np.flatnonzero(~asked)), pick(new, np.flatnonzero(asked))
     old = next((part for part in (before.test, before.valid) if len(part)), None) if before is not None else None
-    if not len(kept) or (old is None and not len(rest)):
+    if old is not None:
+        told = f"{where}: {{}} measured on before left out of the report, because the classifier holds them now."
+        old = _without(old, {digest.hex() for digest in kept.digests}, told)
+    else:
+        mend = "pass data= with a test split to measure the other classes too"
+        warnings.warn(f"{where}: the report is on the new class alone; {mend}.", stacklevel=3)
+    if not len(kept) or not (len(rest) or (old is not None and len(old))):
         lacking = "to store" if not len(kept) else "to measure on"
         mend = "Pass more images, another held_out (0.2, say), or data= with a test split."
         raise ValueError(complaint(where, f"there must be images {lacking}", f"{len(new)} new ones", mend))
-    features = features_of(extractor(classifier.model, where), kept, batch_size)
-    grown = with_examples(head, features, np.full(len(kept), label, np.int32))
+    body = extractor(classifier.model, where)
+    features = features_of(body, kept, batch_size)
     names = names if name in names else (*names, name)
+    grown = with_examples(head, features, np.full(len(kept), label, np.int32), len(names))
     made = dataclasses.replace(
         classifier,
-        model=with_neighbours(classifier.model, grown, where),
+        model=with_neighbours(body, grown),
         class_names=(*names, UNKNOWN) if head.threshold is not None else names,
         trained_on=classifier.trained_on | {digest.hex() for digest in kept.digests},
     )
@@ -99,11 +111,20 @@ def add_class(
     return dataclasses.replace(made, report=dataclasses.replace(report, settings=settings))
 
 
+def _without(split, digests, told):
+    """A Split less the images of these digests, of which a warning tells."""
+    places = [place for place, digest in enumerate(split.digests) if digest.hex() not in digests]
+    if len(places) == len(split):
+        return split
+    warnings.warn(told.format(f"{len(split) - len(places)} of {len(split)} images"), stacklevel=4)
+    return pick(split, np.array(places, np.int64))
+
+
 def _added(classifier):
     return getattr(classifier.report, "settings", {}).get("added", [])
 
 
-def _check_name(name, where):
-    if not isinstance(name, str) or not name.strip() or name == UNKNOWN:
+def _check_name(name, names, where):
+    if not isinstance(name, str) or not name.strip() or (name == UNKNOWN and name not in names):
         rule = f"name must be the name of a class, other than {UNKNOWN!r}"
         raise ValueError(complaint(where, rule, repr(name), 'Pass name="rat", say.'))

@@ -1,6 +1,7 @@
 """A classifier of any kind turned into one that votes by its nearest training images."""
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def fit_knn(
 
     Args:
         model: `Result`, folder of a saved one, or Keras model.
-        data: `Data`, any source that `recipes.load_data` takes, or None for the data that a Result was trained on.
+        data: `Data`, any source that `recipes.load_data` takes, or None for the data that a Result was trained on. Of
+            classes that have no images in it, a classifier that votes already keeps its examples.
         k: neighbours that vote.
         weighting: of the votes: `"distance"`, 1/distance, or `"uniform"`.
         metric: `"cosine"`, 1 − cosine, or `"euclidean"`. Default: that of the neighbours that vote already, where they
@@ -81,6 +83,8 @@ def fit_knn(
     classifier = open_classifier(model, where)
     before = neighbour_head(classifier.model)
     metric = metric or (before.metric if before is not None else "cosine")
+    if before is not None and before.threshold is not None:  # its "unknown" is no class of the data
+        classifier = dataclasses.replace(classifier, class_names=classifier.class_names[:-1])
     data = data_for(classifier, data, where)
     if data is None:
         mend = 'Pass data="photos/", or the Result of recipes.finetune.'
@@ -88,18 +92,21 @@ def fit_knn(
     if UNKNOWN in data.class_names and unknown is not None:
         mend = "Call that class something else, or leave unknown out."
         raise ValueError(complaint(where, f"no class may be called {UNKNOWN!r}", "one of that name", mend))
-    names = data.class_names
-    features = extractor(classifier.model, where)
-    stored = features_of(features, data.train, batch_size)
+    names, classes = data.class_names, len(data.class_names)
+    body = extractor(classifier.model, where)
+    stored, labels = _examples(features_of(body, data.train, batch_size), data.train, metric, where)
+    if before is not None:
+        stored, labels = _with_others(stored, labels, before, metric, names, where)
     threshold = None
     if unknown is not None:
-        held_out = features_of(features, data.valid, batch_size) if len(data.valid) else None
+        held_out = features_of(body, data.valid, batch_size) if len(data.valid) else None
         threshold, names = _threshold(stored, held_out, metric, unknown), (*names, UNKNOWN)
-    head = make_head(stored, data.train.labels, k=k, weighting=weighting, metric=metric, threshold=threshold)
+    head = make_head(stored, labels, k=k, weighting=weighting, metric=metric, classes=classes, threshold=threshold)
     made = dataclasses.replace(
         classifier,
-        model=with_neighbours(classifier.model, head, where),
+        model=with_neighbours(body, head),
         class_names=names,
+        resize=data.resize,
         trained_on=classifier.trained_on | {digest.hex() for digest in data.train.digests},
         data=data,
     )
@@ -108,6 +115,32 @@ def fit_knn(
     settings = {**getattr(classifier.report, "settings", {}), "neighbours": {"k": k, "weighting": weighting}}
     settings["neighbours"] |= {"metric": metric, "unknown": unknown, "threshold": threshold}
     return dataclasses.replace(made, report=dataclasses.replace(report, settings=settings))
+
+
+def _examples(features, split, metric, where):
+    """`(features, labels)` of a Split, less those that have no direction where that is what is compared."""
+    is_used = features.any(1) if metric == "cosine" else np.ones(len(features), bool)
+    if not is_used.all():
+        left = [split.files[place] for place in np.flatnonzero(~is_used)[:3]]
+        told = (
+            f"{where}: {np.sum(~is_used)} left out, whose features are all 0 and have no direction: {', '.join(left)}."
+        )
+        warnings.warn(told, stacklevel=4)
+    return features[is_used], split.labels[is_used]
+
+
+def _with_others(stored, labels, before, metric, names, where):
+    """Examples beside those that the head before holds of classes without images in the data."""
+    features, known = before.store.held()
+    is_other = ~np.isin(known, labels)
+    if not is_other.any():
+        return stored, labels
+    if before.metric == "cosine" and metric != "cosine":
+        rule = f"examples that were stored for the cosine have no length, which metric={metric!r} compares"
+        missing = ", ".join(repr(names[label]) for label in np.unique(known[is_other])[:5])
+        mend = 'Pass data= with images of all classes, or metric="cosine".'
+        raise ValueError(complaint(where, rule, f"no images of {missing}", mend))
+    return np.concatenate([stored, features[is_other]]), np.concatenate([labels, known[is_other]])
 
 
 def _threshold(stored, held_out, metric, unknown):

@@ -30,7 +30,8 @@ def check_neighbours(classifier, where):
 
 
 def extractor(model, where):
-    """A model from images to the features that the head of a classifier takes, `(batch, features)`."""
+    """A flat copy of a classifier without its head: from images to features, `(batch, features)`."""
+    model = flat_copy(model, where)  # of which no layer is called anywhere else
     head = neighbour_head(model)
     features = head.input if head is not None else without_classifier(model)
     is_trained_as_such = features is model.output and model.layers[-1].name == EMBEDDING
@@ -44,26 +45,26 @@ def extractor(model, where):
 def features_of(model, split, batch_size):
     """float32 `(images, features)` of a Split, by what `extractor` gave."""
     run = compiled(lambda images, training: model(images, training=training), split)
-    return predict_split(model, split, batch_size, run)
+    return predict_split(model, split, batch_size, run).astype("float32")
 
 
-def with_neighbours(model, head, where):
-    """A copy of a classifier whose head is this KNNClassifier."""
-    features = flat_copy(extractor(model, where), where)
-    return keras.Model(features.input, head(features.output), name=model.name)
+def with_neighbours(body, head):
+    """What `extractor` gave, with this KNNClassifier on it."""
+    return keras.Model(body.input, head(body.output), name=body.name)
 
 
-def make_head(features, labels, *, k, weighting, metric, threshold=None):
-    """A KNNClassifier that holds these examples."""
-    head = layers.KNNClassifier(k, weighting=weighting, metric=metric, threshold=threshold, name=PROBABILITIES)
+def make_head(features, labels, *, k, weighting, metric, classes, threshold=None):
+    """A KNNClassifier that holds these examples, of `classes` classes."""
+    options = {"weighting": weighting, "metric": metric, "threshold": threshold, "num_classes": classes}
+    head = layers.KNNClassifier(k, **options, name=PROBABILITIES)
     head.fit(features, labels)
     return head
 
 
-def with_examples(head, features, labels):
-    """A copy of a KNNClassifier that holds these examples beside its own."""
+def with_examples(head, features, labels, classes):
+    """A copy of a KNNClassifier that holds these examples beside its own, of `classes` classes."""
     stored, known = head.store.held()
-    copy = layers.KNNClassifier.from_config(head.get_config())
+    copy = layers.KNNClassifier.from_config(head.get_config() | {"num_classes": classes})
     copy.fit(np.concatenate([stored, features]), np.concatenate([known, labels]))
     return copy
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from recipes.sanity.checkup import failed, passed, skipped
-from recipes.sanity.subject import balanced
+from recipes.sanity.subject import balanced, turns
 
 _IMAGES = 400  # to learn from, and as many to measure
 _LEAST = 20  # to measure
@@ -52,11 +52,12 @@ def check_labels(subject):
 def _split(data, seed):
     """((images, labels) to learn from, the same to measure)."""
     train = balanced(data.train, 2 * _IMAGES, seed)
+    is_held = turns(data.train.labels[train]) % 2 == 1  # every other one of each class
     held_split, held = next(
         ((split, balanced(split, _IMAGES, seed)) for split in (data.valid, data.test) if len(split) >= _LEAST),
-        (data.train, train[1::2]),
+        (data.train, train[is_held]),
     )
-    train = train[::2] if held_split is data.train else train[:_IMAGES]
+    train = train[~is_held] if held_split is data.train else train[:_IMAGES]
     return [
         (split.store[split.rows[places]], split.labels[places])
         for split, places in ((data.train, train), (held_split, held))

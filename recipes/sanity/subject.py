@@ -8,10 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from recipes.bases import network_for
+from recipes.bases import list_bases, network_for
 from recipes.bases.building import IMAGE_LEVEL
 from recipes.bases.flattening import flat_copy
-from recipes.bases.heads import without_classifier
+from recipes.bases.heads import is_voting, without_classifier
 from recipes.checks import complaint
 from recipes.saving import load
 from recipes.training.frozen_prefix import DROPOUTS
@@ -64,20 +64,28 @@ def balanced(split: Split, count, seed):
     _, firsts = np.unique([split.digests[place] for place in order], return_index=True)
     order = order[np.sort(firsts)]
     labels = split.labels[order]
-    turn = np.zeros(len(order), int)
+    return order[np.argsort(turns(labels), kind="stable")][:count]
+
+
+def turns(labels):
+    """For each label, how many of its kind come before it."""
+    counts = np.zeros(len(labels), int)
     for label in np.unique(labels):
-        turn[labels == label] = np.arange((labels == label).sum())
-    return order[np.argsort(turn, kind="stable")][:count]
+        counts[labels == label] = np.arange((labels == label).sum())
+    return counts
 
 
 def open_subject(model, data, weights, image_size, head, augment, seed, where):
     """The Subject that the arguments of `recipes.check` mean."""
-    if isinstance(model, (str, os.PathLike)) and Path(model).expanduser().is_dir():
+    is_path = isinstance(model, (str, os.PathLike)) and model not in list_bases()
+    if is_path and Path(model).expanduser().is_dir():
         model = load(model)
     is_trained = isinstance(model, Result)
     if is_trained:
         data = model.data if data is None else data
-        model = model.model
+        model = flat_copy(model.model, where)
+        if is_voting(model):  # there is nothing to train in the head, but in what its features come from
+            model, is_trained = keras.Model(model.input, without_classifier(model), name=model.name), False
     if data is None:
         rule, mend = "data must be given where the model does not bring it along", 'Pass data="photos/", say.'
         raise ValueError(complaint(where, rule, "data=None", mend))

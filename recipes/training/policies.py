@@ -52,7 +52,7 @@ def _resnet(strength):
 
 def _strong(strength):
     """All that keeps lines straight in one resampling; a lens for every other image; light and colour."""
-    lens = by_layer(layers.LensDistortion((-0.2 * strength, 0.2 * strength)))
+    lens = by_layer(layers.LensDistortion((max(-0.3, -0.2 * strength), 0.2 * strength)))
     colour = _pca_light(strength)
     shape = {
         "rotation": 15 * strength,

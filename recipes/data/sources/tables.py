@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from pathlib import Path
 
 from recipes.checks import complaint
@@ -27,7 +28,7 @@ def list_table(table, where):
     splits = [_check_split(word, where) for word in columns[found["split"]]] if "split" in found else None
     splits = splits or [None] * len(columns[found["image"]])
     rows = [
-        (os.path.join(folder, os.path.expanduser(str(image).strip())), label, split)
+        (os.path.join(folder, os.path.expanduser(str(image).strip())), _stripped(label), split)
         for image, label, split in zip(columns[found["image"]], columns[found["label"]], splits, strict=True)
     ]
     if not rows:
@@ -95,3 +96,32 @@ def _check_labels(rows, where):
             raise ValueError(
                 complaint(where, "every image needs a label", f"none for {path!r} (row {number})", "Fill it in.")
             )
+    labels = {label for _, label, _ in rows if isinstance(label, str)}
+    several = next((label for label in sorted(labels) if _is_of_several(label, labels)), None)
+    if several is not None:
+        mend = "Keep one class per image: recipes train no networks for several labels."
+        raise ValueError(complaint(where, "labels must name one class each", repr(several), mend))
+    numbers = {label: _number(label) for label in sorted(labels)}
+    fraction = next(
+        (label for label, number in numbers.items() if number is not None and not number.is_integer()), None
+    )
+    if fraction is not None and None not in numbers.values():
+        mend = "Where numbers are to be predicted, bring them into bins: recipes train classifiers."
+        raise ValueError(complaint(where, "labels must be names or whole numbers", repr(fraction), mend))
+
+
+def _stripped(label):
+    return label.strip() if isinstance(label, str) else label
+
+
+def _is_of_several(label, labels):
+    """Whether a label lists others: `"cat,dog"` where there are `"cat"` and `"dog"`."""
+    parts = [part.strip() for part in re.split(r"[,;|]", label)]
+    return len(parts) > 1 and labels.issuperset(parts)
+
+
+def _number(label):
+    try:
+        return float(label)
+    except ValueError:
+        return None
