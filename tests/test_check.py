@@ -1,5 +1,6 @@
 """The sanity check: each fault is made, and its row fails and no other."""
 
+import dataclasses
 import json
 
 import keras
@@ -270,3 +271,16 @@ def test_a_folder_of_the_name_of_a_base_is_not_taken_for_it(data, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small_resnet").mkdir()
     assert open_subject("small_resnet", data, None, None, "linear", None, 0, "check").model
+
+
+def test_labels_of_a_result_go_by_their_names(data):
+    """Data that names the same classes in another order."""
+    result = recipes.finetune(tiny_base(), data, epochs=1, verbose=False)
+    turned = {
+        name: pick(getattr(data, name), range(len(getattr(data, name))), 2 - getattr(data, name).labels)
+        for name in ("train", "valid", "test")
+    }
+    other = dataclasses.replace(data, class_names=data.class_names[::-1], **turned)
+    subject = open_subject(result, other, None, None, "linear", None, 0, "check")
+    assert subject.data.class_names == data.class_names
+    np.testing.assert_array_equal(subject.data.train.labels, data.train.labels)

@@ -69,7 +69,7 @@ def test_each_method_is_given_its_share_and_starts_from_the_last(result, monkeyp
             model = keras.models.clone_model(subject.model)
             return [Step("step", model, 0.9, {}, is_kept)]
 
-        return run
+        return lambda where: run
 
     for name, is_kept in {"fold": True, "units": True, "low_rank": False, "weights": True}.items():
         monkeypatch.setitem(ladder.METHODS, name, method(is_kept))
@@ -103,6 +103,8 @@ def test_steps_take_arguments_of_their_own(result):
         ({"steps": [{"units": {"fractions": 0.3}}]}, ValueError, "fraction"),
         ({"steps": [{"units": 0.3}]}, TypeError, "a step is a name"),
         ({"steps": [{"units": {"fraction": 1.3}}]}, ValueError, "fraction"),
+        ({"steps": ["low_rank", {"weights": {"scope": "typo"}}]}, ValueError, "scope"),
+        ({"steps": ["units", {"few_bits": {"bits": "quaternary"}}]}, ValueError, "bits"),
         ({"steps": [3]}, TypeError, "a step is a name"),
         ({"steps": ["quantize"], "form": "packed"}, ValueError, "packed"),
         ({"steps": ["fold"], "form": "savedmodel"}, ValueError, "form"),
@@ -114,7 +116,8 @@ def test_steps_take_arguments_of_their_own(result):
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_bad_arguments_are_told_before_any_work(arguments, error, words, result):
+def test_bad_arguments_are_told_before_any_work(arguments, error, words, result, monkeypatch):
+    monkeypatch.setattr(ladder, "_climb_down", None)
     with pytest.raises(error, match=words):
         recipes.compress(result, **arguments)
 

@@ -78,7 +78,7 @@ def few_bits(
         Courbariaux et al. 2015, "BinaryConnect"; Rastegari et al. 2016, "XNOR-Net" (binary-weight networks); Li and Liu
         2016, "Ternary weight networks"; Zhu et al. 2017, "Trained ternary quantization".
     """
-    _check_bits(bits, method, _WHERE)
+    check_levels(bits, method, _WHERE)
     find_form(form, _WHERE)
     recovery = _RECOVERY if recovery is None else open_recovery(recovery, _WHERE)
     subject = open_subject(model, data, _WHERE, max_drop=max_drop)
@@ -89,12 +89,13 @@ def few_bits(
 
 def choose_levels(subject, bits, method, keep):
     """(kinds of weights from mild to strong, method, names of layers that stay), checked."""
-    _check_bits(bits, method, subject.where)
+    check_levels(bits, method, subject.where)
     keep = kept_names(keep, weighted_names(subject.model), subject.where)
     return _LEVELS if bits is None else (bits,), method, keep
 
 
-def _check_bits(bits, method, where):
+def check_levels(bits, method, where):
+    """Raise unless there are such bits and such a method of them."""
     if bits is not None:
         check_choice(where, "bits", bits, tuple(METHODS))
     if method is None:

@@ -10,7 +10,6 @@ from recipes.compression import methods
 from recipes.compression.descending import last_kept
 from recipes.compression.footprints import finish
 from recipes.compression.forms import find_form
-from recipes.compression.quantization import Quantizing
 from recipes.compression.recovering import open_recovery
 from recipes.compression.subjects import open_subject
 from recipes.saving import writable_folder
@@ -27,7 +26,7 @@ METHODS = {
 }
 AUTO = ("fold", "units", "low_rank", "quantize")
 _EXACT = ("fold",)  # loses nothing, and needs no share of the allowance
-_GIVEN = ("subject", "form", "floor", "training", "recovery", "seed", "verbose")  # by the ladder itself
+_GIVEN = ("where", "form")  # by the ladder itself
 # What each method's savings show in: zeros and codes in a packed file, whole numbers in LiteRT.
 _FORMS = {"weights": "packed", "share": "packed", "few_bits": "packed", "quantize": "litert"}
 
@@ -92,13 +91,13 @@ def compress(
     check_whole(where, "seed", seed, least=0)
     chosen = form or next((_FORMS[name] for name, _ in reversed(plan) if name in _FORMS), "keras")
     form = find_form(chosen, where).name
-    _check_form(plan, form, where)
+    methods_of_plan = _methods(plan, form, where)
     recovery = open_recovery(recovery, where)
     for folder in (out, served):
         if folder is not None:
             writable_folder(folder, where)
     subject = open_subject(model, data, where, max_drop=max_drop)
-    done = _climb_down(subject, plan, max_drop, recovery=recovery, seed=seed, verbose=verbose)
+    done = _climb_down(subject, methods_of_plan, max_drop, recovery=recovery, seed=seed, verbose=verbose)
     compression = finish(subject, done, form)
     if out is not None:
         compression.save(out)
@@ -111,12 +110,12 @@ def _climb_down(subject, plan, max_drop, **options):
     """All steps of a plan, each method starting from what the last one left."""
     shares = [name for name, _ in plan if name not in _EXACT]
     done, here, used = [], subject, 0
-    for name, arguments in plan:
+    for name, method in plan:
         used += name not in _EXACT
         share = 1.0 if name in _EXACT else used / len(shares)
         floor = subject.floor(max_drop * share)
         say(options["verbose"], f"— {name}, down to a validation accuracy of {floor:.4f}")
-        steps = METHODS[name](here, floor=floor, **options, **arguments)
+        steps = method(here, floor=floor, **options)
         done += steps
         here = last_kept(here, steps)
     return done
@@ -138,12 +137,10 @@ def _plan(steps, where):
     return plan
 
 
-def _check_form(plan, form, where):
-    """Raise where the last step cannot give a file of that form, before any work."""
-    name, arguments = plan[-1]
-    if name == "quantize":
-        Quantizing(form=form, **arguments).check(where)
-        arguments["form"] = form
+def _methods(plan, form, where):
+    """`[(name, function of a Subject)]`, all arguments checked before any work."""
+    given = {"quantize": {"form": form}}
+    return [(name, METHODS[name](where, **arguments, **given.get(name, {}))) for name, arguments in plan]
 
 
 def _step(step, where):

@@ -31,22 +31,20 @@ def data_for(classifier, data, where):
     _check_form(data, classifier, where)
     if classifier.is_bare:  # its classes are those of the data, in order
         return data
-    return dataclasses.replace(
-        data,
-        class_names=classifier.class_names,
-        train=_translated(data.train, data, classifier, where),
-        **{
-            name: leave_trained_out(_translated(split, data, classifier, where), classifier, where)
-            if len(split)
-            else split
-            for name, split in (("valid", data.valid), ("test", data.test))
-        },
-    )
+    data = in_order_of(data, classifier.class_names, where)
+    held_out = {name: getattr(data, name) for name in ("valid", "test") if len(getattr(data, name))}
+    left = {name: leave_trained_out(split, classifier, where) for name, split in held_out.items()}
+    return dataclasses.replace(data, **left)
 
 
-def _translated(split, data, classifier, where):
-    labels = translate(split.labels, data.class_names, classifier.class_names, where)
-    return pick(split, range(len(split)), labels)
+def in_order_of(data, class_names, where):
+    """Data whose labels count in the order of these names; ValueError names a class that is not among them."""
+    splits = {}
+    for name in ("train", "valid", "test"):
+        split = getattr(data, name)
+        labels = translate(split.labels, data.class_names, class_names, where)
+        splits[name] = pick(split, range(len(split)), labels)
+    return dataclasses.replace(data, class_names=class_names, **splits)
 
 
 def _check_form(data, classifier, where):

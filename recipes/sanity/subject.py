@@ -13,6 +13,7 @@ from recipes.bases.building import IMAGE_LEVEL
 from recipes.bases.flattening import flat_copy
 from recipes.bases.heads import is_voting, without_classifier
 from recipes.checks import complaint
+from recipes.data.matching import in_order_of
 from recipes.saving import load
 from recipes.training.frozen_prefix import DROPOUTS
 from recipes.training.given_data import open_data
@@ -81,15 +82,18 @@ def open_subject(model, data, weights, image_size, head, augment, seed, where):
     if is_path and Path(model).expanduser().is_dir():
         model = load(model)
     is_trained = isinstance(model, Result)
+    names = model.class_names if is_trained else None
     if is_trained:
         data = model.data if data is None else data
         model = flat_copy(model.model, where)
         if is_voting(model):  # there is nothing to train in the head, but in what its features come from
+            names = names if model.layers[-1].threshold is None else names[:-1]
             model, is_trained = keras.Model(model.input, without_classifier(model), name=model.name), False
     if data is None:
         rule, mend = "data must be given where the model does not bring it along", 'Pass data="photos/", say.'
         raise ValueError(complaint(where, rule, "data=None", mend))
     data = open_data(data, model, weights, image_size, where)
+    data = data if names is None else in_order_of(data, names, where)
     if isinstance(model, keras.Model) and _tells_apart(model, len(data.class_names)):
         copy = flat_copy(model, where, image_size=data.image_size)
     else:
