@@ -1,7 +1,8 @@
-"""A third of the multiply-adds of a CIFAR ResNet removed with its filters, beside a network of that size from scratch.
+r"""A third of the multiply-adds of a CIFAR ResNet removed with its filters, beside a network of that size from scratch.
 
     python benchmarks/cifar_units.py --data cifar10_images/ --epochs 12 --recovery_epochs 6 --seeds 0 1 2
-    python benchmarks/cifar_units.py --data cifar10_images/ --base small_resnet --weights pretrained --epochs 5
+    python benchmarks/cifar_units.py --data cifar10_images/ --base small_resnet --weights pretrained --epochs 2 \
+        --steps 1 --recovery_epochs 6 --distillation 0.5 --scope layer --divisor 16 --beside
 
 For each seed: trains the network, with `--weights` its head alone on weights that have seen CIFAR-10; removes filters
 and trains again, in steps; trains a network of the same widths from random weights for as many epochs as both together,
