@@ -6,6 +6,9 @@ import tempfile
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="recipes_tests_")  # the user's own stays as it is
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # values are compared, so that all machines compute alike
+if "PYTEST_XDIST_WORKER" in os.environ:  # one for each core: threads beside would only wait for each other
+    for library in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(library, "1")
 
 import keras
 import numpy as np

@@ -12,7 +12,7 @@ import pytest
 OTHERS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
 FILES = ("test_layers.py",)
 # What a backend computes: the rest is of Python, or of the same operations once more in another form.
-QUICK = ("equals_the_reference", "one_step", "compiled_equals_eager")
+QUICK = ("equals_the_reference", "one_step")
 
 
 @pytest.mark.parametrize("laws", [QUICK, pytest.param((), marks=pytest.mark.slow)], ids=["quick", "all"])

@@ -302,7 +302,8 @@ def test_early_stopping(photo_data):
     assert 3 <= len(result.report.curves["loss"]) < 30
 
 
-@pytest.mark.parametrize("devices", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2, 3])
 def test_devices_in_step_give_what_one_gives(devices):
     """In a process of its own: TensorFlow cannot have strategies over different devices in one."""
     script = os.path.join(os.path.dirname(__file__), "devices_in_step.py")

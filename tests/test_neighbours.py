@@ -302,6 +302,7 @@ def test_a_class_may_be_called_unknown_where_the_head_has_no_threshold(nine):
     assert more.class_names == names
 
 
+@pytest.mark.slow
 def test_it_may_be_fitted_anew_and_keeps_what_the_data_lacks(voting, nine):
     data, result, nines = nine
     again = recipes.fit_knn(voting, unknown=0.1)
@@ -320,6 +321,7 @@ def test_it_may_be_fitted_anew_and_keeps_what_the_data_lacks(voting, nine):
     assert recipes.fit_knn(result, short).model.output_shape == (None, 9)
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_not_measured(voting, nine):
     data, _, nines = nine
     with pytest.warns(UserWarning, match="0 of|left out, because the classifier holds them already") as told:

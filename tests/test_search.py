@@ -324,6 +324,7 @@ def test_thirty_kills_leave_the_table_as_it_is(photos, base_file, tmp_path):
     assert min(total.values()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc, which only Linux has")
 def test_killed_for_good_it_goes_on(photos, base_file, tmp_path):
     """A trial, then everything, once each; and no process is left behind."""

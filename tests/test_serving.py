@@ -358,6 +358,7 @@ def test_what_killed_exports_left_is_cleared_and_what_others_are_writing_is_not(
     assert sorted(path.name for path in tmp_path.iterdir()) == [".export-alive", "1"]
 
 
+@pytest.mark.slow
 def test_saved_classifiers_and_bare_models_export_too(classifier, photo_data, tmp_path):
     classifier.save(tmp_path / "saved")
     for model, name in ((tmp_path / "saved", None), (classifier.model, "0")):
