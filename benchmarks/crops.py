@@ -15,6 +15,7 @@ import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 from machine import print_json
 
 KINDS = (
@@ -26,13 +27,15 @@ KINDS = (
 
 
 def thinned(data, most):
-    """The Data with at most so many images in each split, the first ones."""
+    """The Data with at most so many images in each split, drawn of all classes."""
+    random = np.random.default_rng(0)
     import dataclasses
 
     from recipes.data.loading import pick
 
     parts = {name: getattr(data, name) for name in ("train", "valid", "test")}
-    return dataclasses.replace(data, **{name: pick(part, range(min(most, len(part)))) for name, part in parts.items()})
+    places = {name: np.sort(random.permutation(len(part))[:most]) for name, part in parts.items()}
+    return dataclasses.replace(data, **{name: pick(part, places[name]) for name, part in parts.items()})
 
 
 def told(report):
