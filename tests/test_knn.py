@@ -1,5 +1,6 @@
 """The k-nearest-neighbour head: exact against brute force and scikit-learn, growing, saved, and its losses."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -235,6 +236,19 @@ def test_a_grown_store_is_saved_and_reloaded_in_a_fresh_process(tmp_path):
     again, expected = np.load(tmp_path / "again.npy"), numpy(model(queries))
     assert again.shape == (50, 5)
     np.testing.assert_allclose(again, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_growing_leaves_the_collector_as_it_was(is_frozen):
+    features, labels, _ = material(120)
+    head = filled(features[:20], labels[:20])
+    if is_frozen:
+        gc.freeze()
+    try:
+        head.add(features[20:], labels[20:])
+        assert (gc.get_freeze_count() > 0) is is_frozen
+    finally:
+        gc.unfreeze()
 
 
 def test_weights_of_a_grown_store_load_into_a_small_one(tmp_path):

@@ -1,5 +1,7 @@
 """ExampleStore: features and labels as weights whose number may grow."""
 
+import gc
+
 import keras
 import numpy as np
 
@@ -25,13 +27,25 @@ class ExampleStore(keras.layers.Layer):
         """Make room for `rows` rows of `width` features; what was stored is gone."""
         if getattr(self, "features", None) is not None:
             self.features.assign(np.full(self.features.shape, np.nan, "float32"))
-            del self.features, self.labels, self.center, self.size
+            self._forget("features", "labels", "center", "size")
         # All anew and in one order, so that the weights of two stores can be exchanged.
         self.features = self._state("features", (rows, width), "float32")
         self.labels = self._state("labels", (rows,), "int32")
         self.center = self._state("center", (width,), "float32")
         self.size = self._state("size", (), "int32")
         self.built = True
+
+    def _forget(self, *names):
+        """Delete weights. Keras looks for garbage among all objects at each, which took most of the time of growing."""
+        is_free = gc.get_freeze_count() == 0
+        if is_free:
+            gc.freeze()  # what is there counts as kept, so there is nothing to look at
+        try:
+            for name in names:
+                delattr(self, name)
+        finally:
+            if is_free:
+                gc.unfreeze()
 
     def _state(self, name, shape, dtype):
         return self.add_weight(
