@@ -11,13 +11,16 @@ import pytest
 
 OTHERS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
 FILES = ("test_layers.py",)
-# What a backend computes: the rest is of Python, or of the same operations once more in another form.
-QUICK = ("equals_the_reference", "one_step")
+# What a backend computes: the rest is of Python, or of the same operations once more in another form. JAX compiles
+# each operation by itself, which takes a minute for a step of training of every layer.
+QUICK = {"tensorflow": ("equals_the_reference", "one_step"), "torch": ("equals_the_reference", "one_step")}
+QUICK["jax"] = ("equals_the_reference",)
 
 
-@pytest.mark.parametrize("laws", [QUICK, pytest.param((), marks=pytest.mark.slow)], ids=["quick", "all"])
+@pytest.mark.parametrize("is_quick", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["quick", "all"])
 @pytest.mark.parametrize("backend", OTHERS)
-def test_layer_laws_hold_on_the_other_backends(backend, laws):
+def test_layer_laws_hold_on_the_other_backends(backend, is_quick):
+    laws = QUICK[backend] if is_quick else ()
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     folder = os.path.dirname(__file__)
@@ -35,8 +38,8 @@ def test_layer_laws_hold_on_the_other_backends(backend, laws):
         ],
         capture_output=True,
         text=True,
-        # JAX compiles each operation by itself: what it would gain by optimizing takes longer than the tests.
+        # What JAX would gain by optimizing takes longer than the tests.
         env={**os.environ, "KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
     )
     assert done.returncode == 0, done.stdout[-4000:]
-    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 100
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 50

@@ -248,8 +248,13 @@ KINDS = {
 # In an epoch, after one, and in the second stage.
 PLACES = ((Loop, "_book", 9, False), (Loop, "_end_epoch", 2, True), (Loop, "_book", 19, False))
 
+CASES = [
+    pytest.param(kind, place, marks=[pytest.mark.slow] * (number > 0), id=kind)
+    for number, (kind, place) in enumerate(zip(KINDS, PLACES, strict=True))
+]
 
-@pytest.mark.parametrize(("kind", "place"), list(zip(KINDS, PLACES, strict=True)))
+
+@pytest.mark.parametrize(("kind", "place"), CASES)
 def test_ended_anywhere_it_goes_on_to_the_same_weights(data, tmp_path, monkeypatch, kind, place):
     expected = outcome(tune(data, **KINDS[kind]))
     with monkeypatch.context() as patch:

@@ -245,6 +245,7 @@ def test_simplified_it_has_fewer_operations_and_the_same_answers(tmp_path, rando
     assert json.loads((version / "card.json").read_text())["is_simplified"] is True
 
 
+@pytest.mark.slow
 def test_an_average_over_crops_exports(classifier, photo_data, tmp_path):
     version = classifier.export(tmp_path, crops=10, formats=["saved_model", "keras", "litert"])
     average = layers.CropAverage(classifier.model, 10)
