@@ -42,4 +42,4 @@ def test_layer_laws_hold_on_the_other_backends(backend, is_quick):
         env={**os.environ, "KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
     )
     assert done.returncode == 0, done.stdout[-4000:]
-    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 50
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 40
