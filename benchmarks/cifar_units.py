@@ -113,7 +113,7 @@ def main():
     parser.add_argument("--recovery_rate", type=float, default=1e-3)
     parser.add_argument("--distillation", type=float, default=0.0, help="share of the whole network's answers")
     parser.add_argument("--beside", nargs="*", choices=["longer", "scratch"], default=["longer", "scratch"])
-    parser.add_argument("--scratch_epochs", type=int, help="of the small network; as many as both unless given")
+    parser.add_argument("--scratch_epochs", type=int, help="26 with --weights, else as many as both others")
     parser.add_argument("--scratch_precision", default="float32", help="with --weights")
     parser.add_argument("--criterion", default="taylor")
     parser.add_argument("--scope", default="global")

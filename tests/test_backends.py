@@ -11,16 +11,18 @@ import pytest
 
 OTHERS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
 FILES = ("test_layers.py",)
-# What a backend computes: the rest is of Python, or of the same operations once more in another form. JAX compiles
-# each operation by itself, which takes a minute for a step of training of every layer.
-QUICK = {"tensorflow": ("equals_the_reference", "one_step"), "torch": ("equals_the_reference", "one_step")}
-QUICK["jax"] = ("equals_the_reference",)
+# What a backend computes: the rest is of Python, or of the same operations once more in another form.
+QUICK = ("equals_the_reference", "one_step")
+# JAX compiles each operation by itself, which takes a minute for a training step of every layer.
+QUICK_ON_JAX = ("equals_the_reference",)
 
 
 @pytest.mark.parametrize("is_quick", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["quick", "all"])
 @pytest.mark.parametrize("backend", OTHERS)
 def test_layer_laws_hold_on_the_other_backends(backend, is_quick):
-    laws = QUICK[backend] if is_quick else ()
+    laws, least = (), 101
+    if is_quick:
+        laws, least = (QUICK_ON_JAX, 50) if backend == "jax" else (QUICK, 101)
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     folder = os.path.dirname(__file__)
@@ -42,4 +44,4 @@ def test_layer_laws_hold_on_the_other_backends(backend, is_quick):
         env={**os.environ, "KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
     )
     assert done.returncode == 0, done.stdout[-4000:]
-    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 40
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) >= least
