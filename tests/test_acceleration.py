@@ -203,6 +203,26 @@ def test_algorithms_that_round_too_much_are_left_out(favourite, monkeypatch):
     assert timed
 
 
+def test_outputs_are_compared_in_full_precision(favourite, monkeypatch):
+    """In TensorFloat-32, as GPUs convolve by themselves, no folded network is within 1e-4."""
+    favourite("winograd 2")
+    in_graph, seen = accelerating._in_graph, []
+
+    def graph(model):
+        run = in_graph(model)
+
+        def noted(images):
+            seen.append(tf.config.experimental.tensor_float_32_execution_enabled())
+            return run(images)
+
+        return noted
+
+    monkeypatch.setattr(accelerating, "_in_graph", graph)
+    recipes.accelerate(make_network(), verbose=False)
+    assert seen and not any(seen)
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
+
+
 def test_models_of_any_size_nested_and_sequential(favourite):
     favourite("winograd 4")
     inner = keras.Sequential([keras.Input((None, None, 16)), keras.layers.Conv2D(16, 3, padding="same", name="inner")])

@@ -1,5 +1,6 @@
 """recipes.accelerate: the same network, each convolution by the algorithm that is fastest on this machine."""
 
+import contextlib
 import dataclasses
 import functools
 import statistics
@@ -17,6 +18,7 @@ from recipes.bases.flattening import flat_copy
 from recipes.bases.rewiring import Wiring
 from recipes.bases.simplifying import is_relu, simplified
 from recipes.checks import check_whole, complaint, image_size_pair
+from recipes.data.batches import traced
 from recipes.timing import alternating
 from recipes.values import Result
 
@@ -33,8 +35,9 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     2. Time each convolution on the device it will run on: direct, by Winograd's minimal filtering, by the fast Fourier
        transform. What was timed once on this kind of machine is looked up.
     3. Put the fastest in its place, its kernel transformed once and for all, a ReLU that follows fused into it.
-    4. Compare the outputs with those of `model` on photographs, and the time of both on a batch: what is not within
-       1e-4 of the largest output goes back to exact algorithms, and what is not faster goes back altogether.
+    4. Compare the outputs with those of `model` on photographs, in float32 throughout, and the time of both on a batch:
+       what is not within 1e-4 of the largest output goes back to exact algorithms, and what is not faster goes back
+       altogether.
 
     The first call takes about two seconds per distinct convolution of 3×3. Transformed kernels are four times as large.
     On GPUs, whose libraries have these algorithms, layers mostly stay as they are.
@@ -142,6 +145,17 @@ def _with_fastest(model, shapes, timings, names=None, shown=None):
     return wiring.rewired(replaced=replaced, passed=fused) if replaced else model
 
 
+@contextlib.contextmanager
+def _full_precision():
+    """float32 as it is within, not TensorFloat-32, in which GPUs convolve and which rounds to 1e-3; as before after."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
 def _agree(model, images, expected, batch_size):
     difference = np.abs(_outputs(model, images, batch_size) - expected).max()
     return difference <= TOLERANCE * np.abs(expected).max()
@@ -149,8 +163,9 @@ def _agree(model, images, expected, batch_size):
 
 def _outputs(model, images, batch_size):
     run = _in_graph(model)
-    parts = [run(tf.constant(images[start : start + batch_size])) for start in range(0, len(images), batch_size)]
-    return np.concatenate([part.numpy() for part in parts])
+    starts = range(0, len(images), batch_size)
+    with _full_precision():
+        return np.concatenate([run(tf.constant(images[start : start + batch_size])).numpy() for start in starts])
 
 
 def _in_graph(model):
@@ -160,7 +175,7 @@ def _in_graph(model):
         return model(tf.cast(images, model.inputs[0].dtype), training=False)
 
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
-    return tf.function(run, input_signature=signature, autograph=False)
+    return traced(run, signature)
 
 
 def _quickest(models, images):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from recipes.acceleration.candidates import candidates, convolver, for_serving, made
 from recipes.acceleration.timings import Timings
 from recipes.bases.rewiring import Wiring
+from recipes.data.batches import traced
 from recipes.timing import alternating
 
 DIRECT = "direct"
@@ -99,7 +100,7 @@ def _run(layer, images, is_trained):
     """A compiled call of the layer, in a graph that does not know the size of the batch, as models have it."""
     signature = [tf.TensorSpec((None, *images.shape[1:]), images.dtype)]
     if not is_trained:
-        call = tf.function(layer, input_signature=signature, autograph=False)
+        call = traced(layer, signature)
         return lambda: call(images)
 
     def step(images):
@@ -109,7 +110,7 @@ def _run(layer, images, is_trained):
         # Their own outputs in place of gradients from above: the work is the same.
         return tape.gradient(outputs, [images, *layer.trainable_weights], outputs)
 
-    call = tf.function(step, input_signature=signature, autograph=False)
+    call = traced(step, signature)
     return lambda: call(images)
 
 
