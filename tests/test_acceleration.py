@@ -300,14 +300,22 @@ def test_wrong_arguments(arguments, error, said):
     assert said in str(caught.value)
 
 
-def test_half_precision_is_left_alone(favourite):
-    timed = favourite("winograd 4")
+@pytest.mark.parametrize(("quickest", "policies"), [(0, {"float32"}), (2, {"mixed_float16"}), (3, {"mixed_float16"})])
+def test_mixed_precision_is_folded_or_left_whichever_is_fastest(favourite, quickest, policies):
+    """The candidates: float32 with other algorithms, float32 folded, folded as it is, as it is."""
+    favourite("winograd 2", whole=quickest)
     image = keras.Input((16, 16, 16))
-    model = keras.Model(image, keras.layers.Conv2D(16, 3, dtype="mixed_bfloat16")(image))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # rounding in eight bits
-        assert "WinogradConv2D" not in kinds(recipes.accelerate(model)).values()
-    assert not [names for names in timed if "direct" in names]
+    half = {"dtype": "mixed_float16"}
+    x = keras.layers.BatchNormalization(**half)(keras.layers.Conv2D(16, 3, **half)(image))
+    model = keras.Model(image, x)
+    model.layers[2].moving_mean.assign(np.linspace(-3, 3, 16))
+    faster = recipes.accelerate(model, verbose=False)
+    assert {layer.dtype_policy.name for layer in faster.layers if layer.weights} == policies
+    assert ("WinogradConv2D" in kinds(faster).values()) == (quickest == 0)
+    assert (faster is model) == (quickest == 3)
+    photos = sample_photos(4, (16, 16), 16) / 255
+    expected = model.predict(photos, verbose=0)
+    np.testing.assert_allclose(faster.predict(photos, verbose=0), expected, atol=5e-3 * np.abs(expected).max())
 
 
 # Pooling takes the largest, which ReLU leaves the largest: the same bits in either order.

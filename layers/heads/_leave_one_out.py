@@ -43,10 +43,12 @@ class LeaveOneOutLoss(keras.losses.Loss, abc.ABC):
         labels, log_weights = ops.reshape(y_true, (-1,)), self._of_others(y_pred)
         one, same = _pairs(labels)
         weights = ops.where(one, 0.0, ops.exp(log_weights))
-        # Column j: the summed weight of the label of j.
-        totals = ops.matmul(weights, ops.cast(ops.logical_or(same, one), weights.dtype))
+        alike = ops.logical_or(same, one)
+        # Column j: the summed weight of the label of j. Columns of one label may be added up in another order each, and
+        # then differ in the last bit, so an element is compared with those of other labels alone.
+        totals = ops.matmul(weights, ops.cast(alike, weights.dtype))
         own = ops.sum(ops.where(one, totals, 0.0), axis=1)
-        return ops.logical_and(own > 0, own >= ops.max(totals, axis=1))
+        return ops.logical_and(own > 0, own >= ops.max(ops.where(alike, 0.0, totals), axis=1))
 
     def _of_others(self, embeddings):
         """`log_weights`, shifted so that the largest of the others is 0 in each row: a shift changes no share, and what

@@ -30,9 +30,10 @@ class ExampleStore(keras.layers.Layer):
             self._forget("features", "labels", "center", "size")
         # All anew and in one order, so that the weights of two stores can be exchanged.
         self.features = self._state("features", (rows, width), "float32")
-        self.labels = self._state("labels", (rows,), "int32")
+        # "int" is what the backend keeps beside the rest: TensorFlow has int32 on the host, out of reach of XLA on a GPU.
+        self.labels = self._state("labels", (rows,), "int")
         self.center = self._state("center", (width,), "float32")
-        self.size = self._state("size", (), "int32")
+        self.size = self._state("size", (), "int")
         self.built = True
 
     def _forget(self, *names):

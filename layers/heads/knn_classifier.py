@@ -113,11 +113,11 @@ class KNNClassifier(keras.layers.Layer):
         self._check_count(store.examples)
         queries = self._prepare(ops.cast(inputs, "float32"))
         center, features = ops.convert_to_tensor(store.center), ops.convert_to_tensor(store.features)
-        indices, squares = find_nearest(queries, features, center, ops.convert_to_tensor(store.size), self.k)
+        indices, squares = find_nearest(queries, features, center, ops.cast(store.size, "int32"), self.k)
         if self.metric == "cosine":
             squares = ops.square(0.5 * squares)  # 1 − cosine is half the square of the chord
         weights = vote_weights(self.weighting, squares, self.power, self.temperature)
-        votes = ops.one_hot(ops.take(ops.convert_to_tensor(store.labels), ops.maximum(indices, 0)), store.classes)
+        votes = ops.one_hot(ops.take(ops.cast(store.labels, "int32"), ops.maximum(indices, 0)), store.classes)
         scores = ops.sum(weights[:, :, None] * ops.cast(votes, "float32"), axis=1)
         scores = scores / ops.sum(weights, axis=1, keepdims=True)
         if self.threshold is not None:

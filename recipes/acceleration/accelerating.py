@@ -15,6 +15,7 @@ from recipes.acceleration.choosing import fastest
 from recipes.acceleration.samples import sample_photos
 from recipes.acceleration.timings import Timings
 from recipes.bases.flattening import flat_copy
+from recipes.bases.precisions import in_float32
 from recipes.bases.rewiring import Wiring
 from recipes.bases.simplifying import is_relu, simplified
 from recipes.checks import check_whole, complaint, image_size_pair
@@ -38,6 +39,8 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     4. Compare the outputs with those of `model` on photographs, in float32 throughout, and the time of both on a batch:
        what is not within 1e-4 of the largest output goes back to exact algorithms, and what is not faster goes back
        altogether.
+
+    A model in mixed precision, as GPUs train, stays so where that is fastest, and else computes in float32.
 
     The first call takes about two seconds per distinct convolution of 3×3. Transformed kernels are four times as large.
     On GPUs, whose libraries have these algorithms, layers mostly stay as they are.
@@ -73,11 +76,13 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     _check_model(model)
     size = _known_size(model, image_size)
     flat = flat_copy(model, "accelerate", size)
-    simple = simplified(flat)
+    is_half = any(layer.dtype_policy.name.startswith("mixed") for layer in flat.layers)
+    exact = in_float32(flat, "accelerate") if is_half else flat  # in which the outputs are compared
+    simple = simplified(exact)
     images = sample_photos(max(batch_size, _COMPARED), size, model.input_shape[-1])
-    expected = _outputs(model, images, batch_size)
+    expected = _outputs(exact, images, batch_size)
     timings = Timings()
-    shapes = {layer.name: (batch_size, *layer.input.shape[1:]) for layer in _convolutions(flat)}
+    shapes = {layer.name: (batch_size, *layer.input.shape[1:]) for layer in _convolutions(exact)}
     shown = keras.utils.Progbar(len(shapes), unit_name="convolution") if verbose and shapes else None
     faster = _with_fastest(simple, shapes, timings, shown=shown)
     if faster is not simple and not _agree(faster, images, expected, batch_size):
@@ -89,6 +94,8 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
             "as it is.",
             stacklevel=2,
         )
+    elif is_half:
+        options.append(simplified(flat))
     unchanged = flat if None in model.input_shape[1:3] else model
     return _quickest([*options, unchanged], images[:batch_size])
 

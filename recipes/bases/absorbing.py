@@ -8,6 +8,7 @@ SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 PLAIN = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
 KNOWN = (*DEPTHWISE, *SEPARABLE, *TRANSPOSED, *PLAIN)
+_FULL_WEIGHTS = {"float32", "mixed_float16", "mixed_bfloat16"}  # policies that store weights in single precision
 
 
 def why_not_before(layer, normalization):
@@ -37,8 +38,9 @@ def _why_not_joined(layer, normalization):
     last = normalization.input_spec.ndim - 1
     if normalization.axis not in (-1, last) or getattr(layer, "data_format", "channels_last") != "channels_last":
         return "channels do not stand last"
-    if {layer.dtype_policy.name, normalization.dtype_policy.name} != {"float32"}:
-        return "not everything is of single precision"
+    policies = {layer.dtype_policy.name, normalization.dtype_policy.name}
+    if len(policies) > 1 or not policies <= _FULL_WEIGHTS:
+        return "its weights are not of single precision"
     if normalization.activity_regularizer is not None:
         return "it has a penalty on its outputs"
     if getattr(layer, "lora_enabled", False):

@@ -27,7 +27,11 @@ def folded(model, is_trained=False, algorithms=None):
         function of a tensor `(batch, …)` of any type and, optionally, `training`.
     """
     wiring = Wiring(model)
-    folds = find_folds(wiring, is_trained)
+    folds = {
+        name: normalization
+        for name, normalization in find_folds(wiring, is_trained).items()
+        if normalization.compute_dtype == "float32"  # in half precision what trains behind would see other numbers
+    }
     absorbed = {normalization.name for normalization in folds.values()}
     replaced = {
         name: _computed(wiring.operations[name], folds.get(name), is_trained, (algorithms or {}).get(name))

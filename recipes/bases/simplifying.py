@@ -21,7 +21,7 @@ def simplified(model, is_reordered=True):
         is_reordered: whether a ReLU goes behind a max-pooling.
 
     Returns:
-        keras.Model, not to be trained; `model` itself where there is nothing to be done, as in half precision.
+        keras.Model, not to be trained; `model` itself where there is nothing to be done.
     """
     if not Wiring(model).is_plain:
         return model
