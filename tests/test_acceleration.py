@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import warnings
 
 import keras
 import numpy as np

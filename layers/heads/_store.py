@@ -30,7 +30,7 @@ class ExampleStore(keras.layers.Layer):
             self._forget("features", "labels", "center", "size")
         # All anew and in one order, so that the weights of two stores can be exchanged.
         self.features = self._state("features", (rows, width), "float32")
-        # "int" is what the backend keeps beside the rest: TensorFlow has int32 on the host, out of reach of XLA on a GPU.
+        # "int" is int64 on TensorFlow, which keeps int32 on the host, where XLA on a GPU does not find it.
         self.labels = self._state("labels", (rows,), "int")
         self.center = self._state("center", (width,), "float32")
         self.size = self._state("size", (), "int")
