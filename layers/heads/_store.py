@@ -5,6 +5,8 @@ import gc
 import keras
 import numpy as np
 
+_OF_PYTHON = 10_000  # objects; from version 3.12 on it begins with some hundred that are kept from the collector
+
 
 @keras.saving.register_keras_serializable("keras_recipes")
 class ExampleStore(keras.layers.Layer):
@@ -38,7 +40,7 @@ class ExampleStore(keras.layers.Layer):
 
     def _forget(self, *names):
         """Delete weights. Keras looks for garbage among all objects at each, which took most of the time of growing."""
-        is_free = gc.get_freeze_count() == 0
+        is_free = gc.get_freeze_count() < _OF_PYTHON
         if is_free:
             gc.freeze()  # what is there counts as kept, so there is nothing to look at
         try:
