@@ -9,7 +9,7 @@ from recipes.bases.channels import set_weights
 from recipes.bases.flattening import Flattening
 from recipes.checks import complaint
 from recipes.evaluation import evaluate
-from recipes.saving import open_classifier
+from recipes.saving import open_classifier, ready_to_measure
 from recipes.values import Result
 
 
@@ -111,7 +111,7 @@ def _averaged(models, where):
         taken = flattening.taken
     mean = keras.layers.Average(name="average_of_members", dtype="float32")(answers)
     model = keras.Model(image, mean, name="ensemble")
-    model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    ready_to_measure(model)
     return model
 
 

@@ -12,6 +12,7 @@ from recipes.evaluation import measure, unmeasured
 from recipes.neighbours.fitting import fit_knn
 from recipes.probing.fitting import fit_head
 from recipes.probing.planning import CHOSEN, choose_plan, noted_choice
+from recipes.saving import ready_to_measure
 from recipes.training.augmentation import flips
 from recipes.training.checkpoints import Remembered
 from recipes.training.devices import dtype_policy, is_deterministic, placement
@@ -262,8 +263,7 @@ def finetune(
                 raise end
             if stochastic_depth:
                 network = without_drop_paths(network)
-            # With an optimizer that has no state the saved file is small, and plain Keras loads and measures it.
-            network.model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+            ready_to_measure(network.model)
         clock.lap("training")
         result = _measured(network.model, data, training, journal, parts, head)
         clock.lap("measuring")

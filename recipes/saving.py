@@ -61,6 +61,14 @@ def save(result, folder):
     return folder
 
 
+def ready_to_measure(model):
+    """Compile with an optimizer that has no state: the saved file is small, and plain Keras loads and measures it.
+
+    What trained it scaled its loss in half precision; saved with that, Keras would warn of variables that do not fit.
+    """
+    model.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"], auto_scale_loss=False)
+
+
 def load(folder):
     """Bring back a classifier that `recipes.save` or a finished run wrote.
 

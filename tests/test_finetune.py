@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 import weakref
 
 import keras
@@ -370,10 +371,16 @@ def test_data_is_let_go_when_nobody_uses_it(random):
     assert alive() is None
 
 
-def test_mixed_precision_gives_float32_probabilities(photo_data):
-    result = tune(photo_data, precision="mixed_bfloat16")
-    assert result.model.get_layer("conv1").compute_dtype == "bfloat16"
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_gives_float32_probabilities_and_loads_without_a_word(photo_data, tmp_path, precision):
+    result = tune(photo_data, precision=precision)
+    assert result.model.get_layer("conv1").compute_dtype == precision.removeprefix("mixed_")
     assert result.model.output.dtype == "float32"
+    result.save(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        loaded = recipes.load(tmp_path)
+    assert loaded.model.get_layer("conv1").compute_dtype == precision.removeprefix("mixed_")
 
 
 # --- complaints ------------------------------------------------------------------------------------------------------
@@ -590,6 +597,7 @@ print(json.dumps([result.class_names, [p.probabilities for p in predictions], re
 """
 PLAIN = """
 import sys
+import warnings
 import time
 import keras, numpy as np
 assert "recipes" not in sys.modules

@@ -15,7 +15,7 @@ from recipes.acceleration.choosing import fastest
 from recipes.acceleration.samples import sample_photos
 from recipes.acceleration.timings import Timings
 from recipes.bases.flattening import flat_copy
-from recipes.bases.precisions import in_float32
+from recipes.bases.precisions import in_float32, is_mixed
 from recipes.bases.rewiring import Wiring
 from recipes.bases.simplifying import is_relu, simplified
 from recipes.checks import check_whole, complaint, image_size_pair
@@ -76,8 +76,7 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     _check_model(model)
     size = _known_size(model, image_size)
     flat = flat_copy(model, "accelerate", size)
-    is_half = any(layer.dtype_policy.name.startswith("mixed") for layer in flat.layers)
-    exact = in_float32(flat, "accelerate") if is_half else flat  # in which the outputs are compared
+    exact = in_float32(flat, "accelerate") if is_mixed(flat) else flat  # in which the outputs are compared
     simple = simplified(exact)
     images = sample_photos(max(batch_size, _COMPARED), size, model.input_shape[-1])
     expected = _outputs(exact, images, batch_size)
@@ -94,7 +93,7 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
             "as it is.",
             stacklevel=2,
         )
-    elif is_half:
+    elif exact is not flat:
         options.append(simplified(flat))
     unchanged = flat if None in model.input_shape[1:3] else model
     return _quickest([*options, unchanged], images[:batch_size])

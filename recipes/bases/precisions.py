@@ -50,6 +50,11 @@ def halved(model, dtype, where):
     return wiring.rewired(replaced={last: change})
 
 
+def is_mixed(model):
+    """Whether a layer of a model stores its weights in float32 and computes in half precision, as GPUs train."""
+    return any(layer.dtype_policy.name.startswith("mixed") for layer in model.layers)
+
+
 def in_float32(model, where):
     """A flat copy of which every layer stores and computes in float32."""
     return _with_policies(model, lambda operation: "float32", where)

@@ -8,7 +8,7 @@ import numpy as np
 
 from recipes.bases.flattening import flat_copy
 from recipes.bases.heads import is_voting
-from recipes.bases.precisions import in_float32
+from recipes.bases.precisions import in_float32, is_mixed
 from recipes.checks import complaint
 from recipes.data.batches import predict_split
 from recipes.data.loading import pick
@@ -99,6 +99,6 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
     if original.is_bare and opened is not None:  # which has no names of its own
         original = dataclasses.replace(original, class_names=opened.class_names, resize=opened.resize)
     copy = flat_copy(original.model, where)
-    if any(layer.dtype_policy.name.startswith("mixed") for layer in copy.layers):
+    if is_mixed(copy):
         copy = in_float32(copy, where)  # as its weights are, and as files and kernels want it
     return Subject(original, copy, opened, where)

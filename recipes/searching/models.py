@@ -11,6 +11,7 @@ from recipes.checks import check_choice, check_whole, complaint
 from recipes.data.batches import compiled, predict_split, steps_per_epoch, training_batches
 from recipes.evaluation import unmeasured
 from recipes.reporting.scores import score
+from recipes.saving import ready_to_measure
 from recipes.training.augmentation import make_augmentation
 from recipes.training.devices import PRECISIONS, dtype_policy
 from recipes.training.interrupting import Interrupt
@@ -28,7 +29,7 @@ DEFAULTS = {
     "precision": "float32",
     "seed": 0,
 }
-_SPARSE, _DENSE = ("sparse_categorical_crossentropy", "categorical_crossentropy")
+_DENSE = "categorical_crossentropy"
 
 
 def check_fit(settings, where):
@@ -92,7 +93,7 @@ def restore_model(build, values, settings, data, folder, where):
         if not _journal(model, folder).restore():
             rule, mend = "the best trial must have left its weights", 'Pass resume="restart".'
             raise RuntimeError(complaint(where, rule, f"no checkpoint in {str(folder)!r}", mend))
-    model.compile("sgd", loss=_SPARSE, metrics=["accuracy"])
+    ready_to_measure(model)
     return unmeasured(model, data)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import layers
 from recipes.bases.flattening import flat_copy
+from recipes.bases.precisions import in_float32, is_mixed
 from recipes.bases.simplifying import simplified
 from recipes.checks import check_number, complaint
 from recipes.cropping import check_crops, with_crops
@@ -112,6 +113,8 @@ def export(
     def write(name, folder):
         exported = dataclasses.replace(result, model=model)
         if precisions[name] == "float32":
+            if name == "litert" and is_mixed(flat := flat_copy(model, where)):  # whose runtime has no half precision
+                exported = dataclasses.replace(result, model=in_float32(flat, where))
             return write_format(name, with_crops(exported, crops, average), folder)
         flat = flat_copy(result.model, where)
         exported = dataclasses.replace(result, model=stored(name, flat, precisions[name], where, images)[0])
