@@ -663,8 +663,9 @@ def test_paths_bytes_and_arrays_are_predicted_alike(classifier, photo_data):
     pixels = photo_data.test.images(0, 1)[0]
     by_path, by_bytes, by_pixels = (classifier.predict(image) for image in (file, content, pixels))
     assert by_path == by_bytes == by_pixels
-    assert classifier.predict([file, content])[1] == by_path
-    assert classifier.predict(photo_data.test.images(0, 3))[0] == by_path
+    for among_others in (classifier.predict([file, content])[1], classifier.predict(photo_data.test.images(0, 3))[0]):
+        # Some processors add up a batch in another order than one image.
+        assert dict(among_others.probabilities) == pytest.approx(dict(by_path.probabilities), abs=1e-6)
     assert by_path.label == next(iter(by_path.probabilities))
     assert by_path.probability == max(by_path.probabilities.values())
     assert sum(by_path.probabilities.values()) == pytest.approx(1, abs=1e-6)
