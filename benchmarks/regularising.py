@@ -4,7 +4,7 @@
 
 All of `small_resnet` trains, from its weights of CIFAR-10, on so many images of Fashion-MNIST, a fifth of them for
 validation; measured on 4,000 test images. Images, rate, epochs and seeds are the same for all; gains are in points of
-accuracy against the run of the same seed without. Expect two minutes a run on a core, six runs a seed.
+accuracy against the run of the same seed without. Expect a minute and a half a run on a core, six runs a seed.
 """
 
 import argparse

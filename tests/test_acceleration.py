@@ -206,6 +206,7 @@ def test_outputs_are_compared_in_full_precision(favourite, monkeypatch):
     """In TensorFloat-32, as GPUs convolve by themselves, no folded network is within 1e-4."""
     favourite("winograd 2")
     in_graph, seen = accelerating._in_graph, []
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
 
     def graph(model):
         run = in_graph(model)
@@ -219,7 +220,7 @@ def test_outputs_are_compared_in_full_precision(favourite, monkeypatch):
     monkeypatch.setattr(accelerating, "_in_graph", graph)
     recipes.accelerate(make_network(), verbose=False)
     assert seen and not any(seen)
-    assert tf.config.experimental.tensor_float_32_execution_enabled()
+    assert tf.config.experimental.tensor_float_32_execution_enabled() is before
 
 
 def test_models_of_any_size_nested_and_sequential(favourite):

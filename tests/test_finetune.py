@@ -597,7 +597,6 @@ print(json.dumps([result.class_names, [p.probabilities for p in predictions], re
 """
 PLAIN = """
 import sys
-import warnings
 import time
 import keras, numpy as np
 assert "recipes" not in sys.modules
