@@ -21,7 +21,7 @@ from recipes.training.journal import Journal
 from recipes.training.learning_rate_finder import found_rates
 from recipes.training.mirroring import warn_of_flips
 from recipes.training.objectives import embedding_width, objective_of
-from recipes.training.opening import images_together
+from recipes.training.opening import images_together, warn_of_whole_paths
 from recipes.training.pausing import complete, is_pausing
 from recipes.training.preparing import BATCH, check_alone, for_data, prepare
 from recipes.training.progress import Clock, collector_spared, say
@@ -245,6 +245,7 @@ def finetune(
                 clock.lap("choosing")
             if stochastic_depth:
                 network = with_drop_paths(network, stochastic_depth, seed, where)
+                warn_of_whole_paths(network, stages, where)
             variables = changing_variables(network, stages, training)
             journal = Journal(checkpoints, variables, checkpoint_steps, checkpoint_seconds, snapshots or 0)
             has_begun = journal.restore()

@@ -88,6 +88,23 @@ def test_a_head_of_neighbours_comes_along_with_its_examples(random):
     assert copy.output_shape == (None, 4)
 
 
+@pytest.mark.parametrize(
+    "last", [keras.layers.LayerNormalization, keras.layers.PReLU, lambda: layers.KNNClassifier(k=2, name="votes")]
+)
+def test_half_precision_ends_in_single(last, random):
+    image = keras.Input((4, 4, 1))
+    layer = last()
+    if isinstance(layer, layers.KNNClassifier):
+        layer.fit(random.normal(size=(9, 6)).astype("float32"), np.arange(9) % 3)
+    model = keras.Model(image, layer(keras.layers.Dense(6)(keras.layers.Flatten()(image))))
+    model.set_weights([w + random.normal(size=w.shape) if w.dtype == "float32" else w for w in model.get_weights()])
+    images = random.normal(size=(5, 4, 4, 1)).astype("float32")
+    half = halved(model, "bfloat16", "test")
+    assert half.output.dtype == "float32" and half.layers[-2].compute_dtype == "bfloat16"
+    assert [weight.dtype for weight in half.layers[-1].weights] == [weight.dtype for weight in layer.weights]
+    np.testing.assert_allclose(half(images), model(images), atol=0.1, rtol=0.05)
+
+
 def test_half_precision_says_where_it_ends(random):
     model, _ = normalizing(random)
     model.layers[-1].kernel.assign(np.full(model.layers[-1].kernel.shape, 1e5))

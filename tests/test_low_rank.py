@@ -1,5 +1,6 @@
 """Thinner layers in place of thick ones: exact at full rank, of the ranks and costs that theory gives, or refused."""
 
+import dataclasses
 import itertools
 
 import keras
@@ -340,6 +341,18 @@ def test_the_verb_without_data(classifier):
     assert small.rungs[1].accuracy is None
     whole = recipes.factor(model, energy=1.0, kind="tucker", max_drop=None, recovery={"epochs": 0}, verbose=False)
     assert whole.rungs[-1].multiply_adds == whole.rungs[0].multiply_adds and whole.notes
+    loaded = dataclasses.replace(classifier, data=None)
+    report = recipes.factor(loaded, energy=0.3, max_drop=None, recovery={"epochs": 0}, verbose=False).report
+    assert report.scores == classifier.report.scores  # nothing new was measured but what the network costs
+    assert report.cost["multiply_adds"] == small.rungs[1].multiply_adds
+    assert report.settings["compression"] == ["low rank, 30.0% of the energy"]
+
+
+def test_a_model_without_products_stays_as_it_is(photo_data):
+    image = keras.Input((16, 16, 3))
+    model = keras.Model(image, keras.layers.Softmax()(keras.layers.GlobalAveragePooling2D()(image)))
+    rung = recipes.factor(model, photo_data, max_drop=0.5, verbose=False).rungs[-1]
+    assert (rung.name, rung.multiply_adds) == ("low rank, nothing to take away", 0)
 
 
 @pytest.mark.parametrize(

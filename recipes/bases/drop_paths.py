@@ -29,7 +29,7 @@ def with_drop_paths(network, rate, seed, where):
     Raises:
         ValueError: there are no residual sums, or the network drops paths already.
     """
-    own = [layer.name for layer in network.model.layers if _drops_paths(layer)]
+    own = [layer.name for layer in network.model.layers if drops_paths(layer)]
     if own:
         rule = "stochastic_depth is for networks that do not drop paths of their own accord"
         received, mend = f"{network.name}, which does so in {own[0]!r}", "Leave stochastic_depth out."
@@ -57,7 +57,7 @@ def with_drop_paths(network, rate, seed, where):
 
 def without_drop_paths(network):
     """The plain Network again, with the weights that it has now."""
-    paths = {layer.name for layer in network.model.layers if _drops_paths(layer)}
+    paths = {layer.name for layer in network.model.layers if drops_paths(layer)}
     model = detached(Wiring(network.model).rewired(passed=paths))
     blocks = [
         dataclasses.replace(block, layers=tuple(name for name in block.layers if name not in paths))
@@ -106,6 +106,7 @@ def _kernels(wiring, end, region):
     return sum(bool(getattr(layer, "weights", None)) and not isinstance(layer, NORMALIZATIONS) for layer in layers)
 
 
-def _drops_paths(layer):
+def drops_paths(layer):
+    """Whether a layer leaves out whole branches in training."""
     is_dropout = isinstance(layer, keras.layers.Dropout) and layer.noise_shape is not None
     return is_dropout or type(layer).__name__ == "StochasticDepth"

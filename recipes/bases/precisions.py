@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from recipes.bases.channels import set_weights
-from recipes.bases.flattening import Flattening, flat_copy
+from recipes.bases.flattening import Flattening, flat_copy, rebuilt
 from recipes.bases.rewiring import Wiring
 from recipes.bases.simplifying import simplified
 from recipes.checks import complaint
@@ -38,10 +38,10 @@ def halved(model, dtype, where):
     wiring = Wiring(half)
     (last,) = [name for name, users in wiring.users.items() if None in users]
     operation = wiring.operations[last]
-    if getattr(operation, "weights", None):
+    if getattr(operation, "weights", None) and hasattr(operation, "activation"):
         change = halves(operation, "float32")
     elif isinstance(operation, keras.layers.Layer):
-        change = type(operation).from_config(operation.get_config() | {"dtype": "float32"})
+        change = _copied(operation, "float32")
     else:  # a function of keras.ops
 
         def change(inputs):
@@ -105,6 +105,18 @@ def halves(layer, dtype=None):
         return activation(outputs)
 
     return both
+
+
+def _copied(layer, dtype):
+    """A function that calls a copy of a layer, in `dtype`."""
+    copy = rebuilt(layer, layer.get_config() | {"dtype": dtype})
+
+    def call(inputs):
+        outputs = copy(inputs)
+        copy.set_weights(layer.get_weights())
+        return outputs
+
+    return call
 
 
 def _with_policies(model, policy, where):

@@ -47,14 +47,15 @@ def finish(subject, steps, form="keras"):
     ]
     last = kept[-1] if len(kept) > 1 else dataclasses.replace(first, model=subject.original.model)
     split = next((name for name in ("test", "valid") if subject.data and len(getattr(subject.data, name))), None)
-    before = after = None
+    before, report = None, subject.original.report  # its scores stay where there are no images to measure on
     if split is not None:
         images = getattr(subject.data, split)
         before = measure(subject.original, images, split, BATCH)
         answers = None if last.content is None else _answers(last, kind, images)
-        after = measure(dataclasses.replace(subject.original, model=last.model), images, split, BATCH, answers)
-        after = _with_costs(after, rungs, subject)
-    result = dataclasses.replace(subject.original, model=last.model, report=after or subject.original.report)
+        report = measure(dataclasses.replace(subject.original, model=last.model), images, split, BATCH, answers)
+    if report is not None:
+        report = _with_costs(report, rungs, subject)
+    result = dataclasses.replace(subject.original, model=last.model, report=report)
     result = dataclasses.replace(result, data=subject.data if result.data is None else result.data)
     if len(kept) > 1 and subject.data is not None:
         seen = frozenset(digest.hex() for digest in subject.data.train.digests)
@@ -64,8 +65,8 @@ def finish(subject, steps, form="keras"):
         content = content_of(kind, result)
         place = max(number for number, rung in enumerate(rungs) if rung.is_kept)
         rungs[place] = dataclasses.replace(rungs[place], **_sizes(content))
-        if after is not None:
-            result = dataclasses.replace(result, report=_with_costs(after, rungs, subject))
+        if report is not None:
+            result = dataclasses.replace(result, report=_with_costs(report, rungs, subject))
     return Compression(result, before, tuple(rungs), form, content)
 
 

@@ -132,7 +132,7 @@ def thin(subject, plan, floor, recovery, seed, verbose):
     levels = [plan.fraction] if plan.fraction is not None else [plan.energy]
     if levels == [None]:
         frontiers, notes = frontiers_of(subject.model, plan.kind, keep)
-        possible = most(frontiers) / cost(subject.model, optimizer=None).multiply_adds
+        possible = most(frontiers) / max(cost(subject.model, optimizer=None).multiply_adds, 1)
         levels = [level for level in _LEVELS if level <= possible]
     else:
         measure = {"energy": plan.energy, "fraction": plan.fraction}

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.bases.drop_paths import drops_paths
 from recipes.checks import check_choice, complaint
 from recipes.data.sampling import balanced
 from recipes.training.frozen_prefix import DROPOUTS, Caching, frozen_layers
@@ -80,6 +82,20 @@ def free_layers(network, stage, where):
         received, mend = f"{len(network.blocks)} blocks, none with a ratio", "Set head=1.0, or top=1.0."
         raise ValueError(complaint(where, f"stage {stage.name!r} must train something", received, mend))
     return training
+
+
+def warn_of_whole_paths(network, stages, where):
+    """Say so where `stochastic_depth` was asked for, but no stage trains a block that drops paths."""
+    for stage in stages:
+        frozen = frozen_layers(network, stage)
+        if any(drops_paths(layer) and layer.name not in frozen for layer in network.model.layers):
+            return
+    plan = ", ".join(repr(stage.name) for stage in stages)
+    warnings.warn(
+        f"{where}: stochastic_depth drops nothing: no stage of the plan ({plan}) trains a block that has residual "
+        'sums, and what is frozen runs whole. Pass plan="default", or leave stochastic_depth out.',
+        stacklevel=4,
+    )
 
 
 def shorten_memory(model, steps):

@@ -106,8 +106,10 @@ def is_away(losses):
         return True
     if len(losses) > _AWAY and min(losses[-_AWAY:]) > max(2 * losses[0], 4 * min(losses)):
         return True
-    means = [np.median(losses[end - _FIRST : end]) for end in range(_FIRST, len(losses) + 1)]
-    return bool(means) and min(means) < 0.8 * means[0] <= 0.8 * means[-1]
+    if len(losses) < _FIRST:
+        return False
+    middles = np.median(np.lib.stride_tricks.sliding_window_view(losses, _FIRST), 1)
+    return bool(middles.min() < 0.8 * middles[0] <= 0.8 * middles[-1])
 
 
 def _suggested(steepest, diverged, fall):
