@@ -41,6 +41,11 @@ def images(size, channels=3, count=2, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels)).astype("float32")
 
 
+def slow(name):
+    """A row of a parametrized test that the fast tests leave out."""
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
 def build(base, size=None, class_count=3, **arguments):
     """A network at the base's least size, from random weights, unless told otherwise."""
     arguments = {"weights": None, "image_size": size or least_image_size(base), "class_count": class_count} | arguments
@@ -320,7 +325,7 @@ def test_a_network_is_itself_a_base():
 # Seeds and names
 
 
-@pytest.mark.parametrize("name", ("small_resnet", "mobilenet_025", "convnext_tiny"))
+@pytest.mark.parametrize("name", ("small_resnet", "mobilenet_025", slow("convnext_tiny")))
 def test_weights_come_from_the_seed_alone(name):
     first = weights_of(build(name, seed=3, head=(8,), dropout=0.5))
     random.seed(1)
@@ -360,7 +365,7 @@ def test_global_state_is_as_before(monkeypatch):
 # Start of training
 
 
-@pytest.mark.parametrize("name", ("vgg16", "vgg19", "mobilenet_025", "convnext_tiny", "small_resnet"))
+@pytest.mark.parametrize("name", ("vgg16", slow("vgg19"), "mobilenet_025", slow("convnext_tiny"), "small_resnet"))
 @pytest.mark.parametrize("head", ("linear", (16,)))
 def test_the_loss_starts_near_ln_of_the_classes(name, head):
     model = build(name, 32, class_count=10, head=head).model
@@ -401,7 +406,7 @@ def test_probabilities_are_float32_under_mixed_precision():
 # Channels
 
 
-@pytest.mark.parametrize("name", ("vgg16", "small_resnet", "mobilenet_v3_small"))
+@pytest.mark.parametrize("name", ("vgg16", "small_resnet", slow("mobilenet_v3_small")))
 def test_grey_images_give_what_grey_rgb_images_give(name):
     grey = images(32, channels=1)
     single = build(name, 32, channels=1).model.predict(grey, verbose=0)
@@ -409,7 +414,7 @@ def test_grey_images_give_what_grey_rgb_images_give(name):
     np.testing.assert_array_equal(single, triple)
 
 
-@pytest.mark.parametrize("name", ("vgg16", "small_resnet", "convnext_tiny", "efficientnet_b0"))
+@pytest.mark.parametrize("name", ("vgg16", "small_resnet", slow("convnext_tiny"), slow("efficientnet_b0")))
 def test_further_channels_widen_the_first_convolution(name, tmp_path):
     row = find_base(name)
     reference = row.constructor(include_top=False, weights=None, input_shape=(32, 32, 3))

@@ -151,9 +151,18 @@ def material(count=24):
     return random.normal(1, 2, (count, 8, 7, 3)).astype("float32"), random.integers(0, 3, count)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"bottleneck": 4}, {"bottleneck": 4, "dropout": 0.3}], ids=str)
-@pytest.mark.parametrize("run_eagerly", [False, True])
-def test_remat_trains_exactly_as_the_plain_block(arguments, run_eagerly):
+@pytest.mark.parametrize(
+    ("run_eagerly", "arguments"),
+    [
+        (False, {"bottleneck": 4, "dropout": 0.3}),
+        (True, {}),
+        pytest.param(False, {}, marks=pytest.mark.slow),
+        pytest.param(False, {"bottleneck": 4}, marks=pytest.mark.slow),
+        pytest.param(True, {"bottleneck": 4, "dropout": 0.3}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_remat_trains_exactly_as_the_plain_block(run_eagerly, arguments):
     """Three steps of SGD, in which a weight's move is its gradient: losses, weights and moving statistics."""
     images, labels = material()
     losses, moved = [], []

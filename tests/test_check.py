@@ -185,7 +185,8 @@ def test_a_base_gets_the_head_of_finetune(data):
     assert checkup.passed and checkup.network == "tiny", repr(checkup)
 
 
-def test_small_resnet_and_digits(monkeypatch):
+@pytest.mark.slow
+def test_small_resnet_and_digits():
     data = recipes.load_data("digits", image_size=16)
     assert recipes.check("small_resnet", data, augmentation="scan").passed
 

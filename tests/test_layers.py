@@ -41,6 +41,13 @@ def numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
 
 
+def answers(model, images):
+    """As `predict` gives them, without compiling anything, which would take most of the time of a test."""
+    if keras.backend.backend() == "jax":  # compiles each operation by itself, where it may not compile all at once
+        return model.predict(images, verbose=0)
+    return numpy(model(images, training=False))
+
+
 all_layers = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 
 
@@ -65,7 +72,7 @@ def test_unknown_batch_and_size(case):
         fixed = keras.Model(known, layer(known))
         fixed.set_weights(model.get_weights())
         images = np.random.default_rng(0).normal(size=(2, *size)).astype("float32")
-        np.testing.assert_allclose(model.predict(images, verbose=0), fixed.predict(images, verbose=0), atol=1e-5)
+        np.testing.assert_allclose(answers(model, images), answers(fixed, images), atol=1e-5)
 
 
 @all_layers
@@ -87,9 +94,7 @@ def test_equals_the_reference(case):
         pytest.skip("its values are compared in a test of its own")
     model, images = randomize(functional(case)), images_for(case)
     expected = case.reference(model.layers[-1], images)
-    np.testing.assert_allclose(
-        model.predict(images, verbose=0), expected, atol=case.tolerance * np.abs(expected).max(), rtol=0
-    )
+    np.testing.assert_allclose(answers(model, images), expected, atol=case.tolerance * np.abs(expected).max(), rtol=0)
 
 
 @all_layers
@@ -109,8 +114,8 @@ def test_one_step_moves_every_trainable_weight(case):
 @all_layers
 def test_each_image_is_independent_of_its_batch_at_inference(case):
     model, images = randomize(functional(case)), images_for(case, 5)
-    together = model.predict(images, verbose=0)
-    alone = np.concatenate([model.predict(images[index : index + 1], verbose=0) for index in range(5)])
+    together = answers(model, images)
+    alone = np.concatenate([answers(model, images[index : index + 1]) for index in range(5)])
     # Libraries may choose another algorithm for another batch size.
     np.testing.assert_allclose(together, alone, atol=1e-5 * np.abs(together).max())
 
@@ -118,7 +123,7 @@ def test_each_image_is_independent_of_its_batch_at_inference(case):
 @all_layers
 def test_compiled_equals_eager(case):
     model, images = randomize(functional(case)), images_for(case)
-    eager = numpy(model(images, training=False))
+    eager = answers(model, images)
     np.testing.assert_allclose(model.predict(images, verbose=0), eager, atol=1e-5 * np.abs(eager).max())
 
 
@@ -130,8 +135,8 @@ def test_unfolded_into_plain_keras_layers_of_the_same_weights(case):
     flat = layers.unfold(model.layers[-1])
     assert {type(layer).__name__ for layer in flat.layers if layer.weights} <= set(dir(keras.layers))
     assert {id(weight) for weight in flat.weights} == {id(weight) for weight in model.weights}
-    expected = model.predict(images, verbose=0)
-    np.testing.assert_allclose(flat.predict(images, verbose=0), expected, atol=1e-5 * np.abs(expected).max())
+    expected = answers(model, images)
+    np.testing.assert_allclose(answers(flat, images), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_unfold_says_what_it_cannot_take():
@@ -194,7 +199,8 @@ import sys, pathlib
 import numpy as np, keras, layers
 for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     model = keras.saving.load_model(folder / "model.keras")
-    np.save(folder / "again.npy", model.predict(np.load(folder / "images.npy"), verbose=0))
+    outputs = model(np.load(folder / "images.npy"), training=False)
+    np.save(folder / "again.npy", keras.ops.convert_to_numpy(outputs))
 """
 
 
@@ -206,7 +212,7 @@ def test_saved_and_reloaded_in_a_fresh_process(tmp_path):
         model, images = randomize(functional(case)), images_for(case)
         model.save(folder / "model.keras")
         np.save(folder / "images.npy", images)
-        np.save(folder / "outputs.npy", model.predict(images, verbose=0))
+        np.save(folder / "outputs.npy", answers(model, images))
     done = subprocess.run(
         [sys.executable, "-c", RELOAD, str(tmp_path)],
         capture_output=True,
@@ -220,11 +226,21 @@ def test_saved_and_reloaded_in_a_fresh_process(tmp_path):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel needs the TensorFlow backend")
-@all_layers
-def test_exported_to_a_saved_model(case, tmp_path):
+def test_exported_to_a_saved_model(tmp_path):
+    """All layers in one file, each an endpoint, for images of any size where it takes these."""
     import tensorflow as tf
 
-    model, images = randomize(functional(case)), images_for(case)
-    model.export(tmp_path / "served", verbose=False)
+    archive, models = keras.export.ExportArchive(), {}
+    for number, case in enumerate(LAYERS):
+        shape = (None, None, case.shape[-1]) if case.any_size else case.shape
+        models[f"layer_{number}"] = model = randomize(functional(case, shape))
+        archive.track(model)
+        archive.add_endpoint(
+            f"layer_{number}", model.__call__, [keras.InputSpec(dtype="float32", shape=(None, *shape))]
+        )
+    archive.write_out(str(tmp_path / "served"), verbose=False)
     served = tf.saved_model.load(str(tmp_path / "served"))
-    np.testing.assert_allclose(served.serve(images), model.predict(images, verbose=0), atol=1e-5)
+    for case, (name, model) in zip(LAYERS, models.items(), strict=True):
+        images = images_for(case)
+        given = getattr(served, name)(images)
+        np.testing.assert_allclose(given, answers(model, images), atol=1e-5, err_msg=case.name)

@@ -169,7 +169,7 @@ def test_exclusions_from_weight_decay_are_honoured_inside_and_outside():
         assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("policy", ["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_swapping_averages_for_measuring(policy):
     keras.config.set_dtype_policy(policy)
     try:

@@ -93,11 +93,11 @@ def test_thumbnails_keep_the_order_that_was_asked_for(photo_data):
     ("arguments", "warns"),
     [
         ({"augmentation": "flip"}, True),
-        ({"augmentation": ["mix_up", "light"]}, True),
+        pytest.param({"augmentation": ["mix_up", "light"]}, True, marks=pytest.mark.slow),
         ({"augmentation": "flip", "augmentation_strength": 0}, False),
         ({"augmentation": "scan"}, False),
-        ({"augmentation": "cut_mix"}, False),
-        ({}, False),
+        pytest.param({"augmentation": "cut_mix"}, False, marks=pytest.mark.slow),
+        pytest.param({}, False, marks=pytest.mark.slow),
     ],
 )
 def test_only_policies_with_flips_are_asked(random, arguments, warns):

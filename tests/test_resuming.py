@@ -95,8 +95,18 @@ def undisturbed(data, tmp_path_factory):
     return make
 
 
-# Each place once, each kind several times; all pairs are for the killed processes.
-@pytest.mark.parametrize(("kind", "place"), list(zip(itertools.cycle(KINDS), PLACES, strict=False)))
+# Each place once, each kind several times, of which the fast tests see one; all pairs are for the killed processes.
+FAST = ("rows of the frozen part", "a step of the second stage", "validation", "after an epoch")
+FAST += ("the renaming of a checkpoint", "saving the model", "after the last file")
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        pytest.param(kind, place, marks=() if place in FAST else pytest.mark.slow)
+        for kind, place in zip(itertools.cycle(KINDS), PLACES, strict=False)
+    ],
+)
 def test_ended_anywhere_it_goes_on_to_the_same_weights(data, tmp_path, monkeypatch, undisturbed, kind, place):
     expected = undisturbed(kind)
     with monkeypatch.context() as patch:
@@ -500,8 +510,15 @@ def test_the_last_good_checkpoint_stays(data, tmp_path):
     assert all(np.isfinite(value).all() for value in arrays["network"])
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-@pytest.mark.parametrize(("has_folder", "precision"), [(False, "auto"), (True, "auto"), (True, "mixed_float16")])
+@pytest.mark.parametrize(
+    ("has_folder", "precision", "schedule"),
+    [
+        (False, "auto", "constant"),
+        (True, "auto", "cosine"),
+        pytest.param(True, "mixed_float16", "constant", marks=pytest.mark.slow),
+        (True, "mixed_float16", "cosine"),
+    ],
+)
 def test_one_retry_at_a_tenth_of_the_rate(data, tmp_path, schedule, has_folder, precision):
     plan = [recipes.Stage("wild", 2, 1.5e4, top=1, intermediate=1, early=1)]
     options = {"plan": plan, "optimizer": keras.optimizers.SGD(1.0), "schedule": schedule, "weight_decay": None}

@@ -273,7 +273,7 @@ def in_mixed_precision(name):
         keras.config.set_dtype_policy(policy)
 
 
-@pytest.mark.parametrize("simplify", [False, True])
+@pytest.mark.parametrize("simplify", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_network_trained_on_a_gpu_is_served_in_every_format(tmp_path, simplify):
     """In float16, which LiteRT does not compute in: its file computes in float32."""
     names = ["saved_model", "keras", "onnx", "litert"]
