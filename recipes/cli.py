@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 from recipes.checks import nearest
+from recipes.memory import keep_memory
 
 COMMANDS = {
     "finetune": "recipes.finetuning",
@@ -50,6 +51,8 @@ def main(arguments=None):
     rest = [re.sub("(^|=)[Nn]one$", r"\1null", word) for word in rest if word != "--traceback"]
     rest = [re.sub("^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word) for word in rest]
     warnings.showwarning = _show_warning
+    if command != "serve":
+        keep_memory(os.environ)
     try:
         with _quiet_start():
             function = getattr(importlib.import_module(COMMANDS[command]), command)

@@ -18,6 +18,7 @@ ROOM_MAY_IMPORT = {
     "checks": set(),
     "files": set(),
     "locks": set(),
+    "memory": set(),
     "values": {"checks", "files"},
     "caching": {"checks", "data"},
     "data": {"checks", "locks", "values"},
@@ -44,7 +45,7 @@ ROOM_MAY_IMPORT = {
     },
     "searching": {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "evaluation", "reporting"),
-        "finetuning",
+        *("finetuning", "memory"),
     },
     "compression": {
         *("checks", "files", "locks", "values", "data", "bases", "training", "saving", "prediction", "evaluation"),
@@ -53,7 +54,7 @@ ROOM_MAY_IMPORT = {
     "advising": {"checks", "files", "values", "data", "bases", "saving", "reporting"},
     "costs": {"checks", "values", "bases", "training", "timing"},
     "redesigning": {"checks", "bases", "timing"},
-    "cli": {"checks"},
+    "cli": {"checks", "memory"},
     "__main__": {"cli"},
     "__init__": set(),
     "layers": set(),

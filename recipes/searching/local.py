@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from recipes.checks import complaint
+from recipes.memory import keep_memory
 from recipes.searching.nursery import EXPLORED, OUTCOME
 from recipes.searching.trials import Outcome
 
@@ -203,7 +204,9 @@ class _Fresh:
 
 def _environment():
     """The environment for processes that must find the modules that this one finds."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    keep_memory(environment)
+    return environment
 
 
 def run_alone(engine, number, folder):
