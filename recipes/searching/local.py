@@ -49,6 +49,8 @@ class LocalEngine:
 
     def poll(self, seconds):
         """`[(number, Outcome)]` of the jobs that ended within so many seconds."""
+        if not self._start.is_ready:  # its process is still importing: the time of no job has begun
+            self._since = dict.fromkeys(self._since, time.monotonic())
         if self._time_limit is not None:
             for number, since in self._since.items():
                 if time.monotonic() - since > self._time_limit and number not in self._late:
@@ -111,7 +113,7 @@ class _Nursery:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._buffer, self._is_ready = b"", False
+        self._buffer, self.is_ready = b"", False
 
     def start(self, number, folder, environment):
         self._running.add(number)
@@ -136,7 +138,7 @@ class _Nursery:
         if not received:
             return self._reopen()
         *lines, self._buffer = (self._buffer + received).split(b"\n")
-        self._is_ready |= bool(lines)
+        self.is_ready |= bool(lines)
         ended = [(told["ended"], told["status"]) for told in map(json.loads, lines) if "ended" in told]
         self._running -= {number for number, _ in ended}
         return ended
@@ -146,7 +148,7 @@ class _Nursery:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
         self.close()
-        self._stillborn = 0 if self._is_ready else self._stillborn + 1
+        self._stillborn = 0 if self.is_ready else self._stillborn + 1
         if self._process.returncode > 0 or self._stillborn > _STILLBORN:
             rule = "the process that trials are forked from must start"
             mend = "See what python -m recipes.searching.nursery . says."
@@ -165,6 +167,8 @@ class _Nursery:
 
 class _Fresh:
     """Processes that start from nothing."""
+
+    is_ready = True  # what they import is part of their job
 
     def __init__(self):
         self._processes = {}
