@@ -1,14 +1,15 @@
 """What low rank is worth on VGG16: accuracy, multiply-adds and milliseconds, before and after.
 
     python benchmarks/low_rank.py --data cifar10_images/ --images 20000 --seeds 3
+    python benchmarks/low_rank.py --data cifar10_images/ --images 8000 --epochs 10 --recovery 2 --seeds 3
     python benchmarks/low_rank.py --data cifar10_images/ --images 3000 --width 0.25 --epochs 6 --recovery 1 --large ""
 
 Trains a network of VGG16's thirteen convolutions, each followed by BatchNormalization and `width` times as wide, at 32
 pixels from a random start; factors it as far as one point of validation accuracy allows; and times both, their
 normalization folded, one image at a time, in turn. Before, it tries each kind of factors at half the multiply-adds
 without training, with and without fitting to images. At last it takes as much away from VGG16 itself at 224 pixels,
-with random weights, for its milliseconds alone. The first command takes about an hour on 2 cores, the second some
-minutes.
+with random weights, for its milliseconds alone. The README's figures are of the second command, which takes an hour or
+two on 2 cores; the third takes some minutes.
 """
 
 import argparse
