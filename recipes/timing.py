@@ -5,7 +5,7 @@ import time
 import tensorflow as tf
 
 
-def alternating(functions, *, rounds=7, least_seconds=0.05, rest=0.0):
+def alternating(functions, *, rounds=7, least_seconds=0.05, rest=0.0, hopeless=float("inf")):
     """Wall seconds of one call of each function, measured in turn.
 
     The first call of each, which may compile, is not counted. Work on a device is waited for.
@@ -15,19 +15,22 @@ def alternating(functions, *, rounds=7, least_seconds=0.05, rest=0.0):
         rounds: how often all of them are measured, 1 or more.
         least_seconds: each measurement repeats the call for at least that long and takes the mean.
         rest: seconds to wait before each measurement, in which threads of other libraries that wait actively give up.
+        hopeless: what takes so many times as long as the quickest in its second call is not measured again.
 
     Returns:
-        `{name: [seconds of a call, one per round]}`.
+        `{name: [seconds of a call, one per round]}`; of what is hopeless, those of the second call alone.
     """
-    repeats = {}
+    first = {}
     for name, function in functions.items():
         _seconds(function, 1)
-        repeats[name] = max(1, round(least_seconds / _seconds(function, 1)))
-    seconds = {name: [] for name in functions}
+        first[name] = _seconds(function, 1)
+    limit = hopeless * min(first.values(), default=0.0)
+    seconds = {name: [taken] if taken > limit else [] for name, taken in first.items()}
+    rivals = [name for name, taken in seconds.items() if not taken]
     for _ in range(rounds):
-        for name, function in functions.items():
+        for name in rivals:
             time.sleep(rest)
-            seconds[name].append(_seconds(function, repeats[name]))
+            seconds[name].append(_seconds(functions[name], max(1, round(least_seconds / first[name]))))
     return seconds
 
 

@@ -133,6 +133,7 @@ CONVOLUTIONS = (
             ({"filters": 4, "tile": 8}, "tile=8"),
             ({"filters": 4, "rows": 0}, "rows=0"),
             ({"filters": 4, "images": 1.5}, "images=1.5"),
+            ({"filters": 4, "products": "fused"}, "products='fused'"),
             ({"filters": 4, "is_transformed": True, "dtype": "mixed_float16"}, "dtype='mixed_float16'"),
         ),
         # Coefficients of F(4×4, 3×3) reach 8 × 8, and rounding with them.
@@ -143,6 +144,13 @@ CONVOLUTIONS = (
         lambda: layers.WinogradConv2D(4, 3, tile=2, rows=2, images=1, activation="tanh", use_bias=False),
         (11, 8, 3),
         reference.plain_conv,
+    ),
+    LayerCase(
+        "WinogradConv2D, its products compiled",
+        lambda: layers.WinogradConv2D(4, 3, images=2, products="compiled"),
+        (11, 8, 3),
+        reference.plain_conv,
+        tolerance=2e-5,
     ),
     LayerCase(
         "FFTConv2D",

@@ -19,6 +19,7 @@ from recipes.acceleration.timings import Timings
 from recipes.bases.folding import folded
 from recipes.bases.simplifying import simplified
 from recipes.data.loading import pick
+from recipes.timing import alternating
 
 SIZE = 24
 
@@ -35,7 +36,7 @@ def favourite(monkeypatch):
     def favour(name, whole=0):
         timed = []
 
-        def clock(runs, rounds):
+        def clock(runs, rounds, hopeless=None):
             timed.append(tuple(runs))
             return {run: [1.0 if run in (name, whole) else 2.0] for run in runs}
 
@@ -121,8 +122,23 @@ def test_by_a_real_clock_whatever_it_says():
     faster = recipes.accelerate(model, batch_size=2)
     assert far(faster.predict(images, verbose=0), model.predict(images, verbose=0)) < 1e-4
     (seconds,) = Timings().read().values()
-    assert set(seconds) == {"direct", "winograd 2", "winograd 3", "winograd 4"}
+    assert set(seconds) == {"direct", "winograd 2", "winograd 3", "winograd 4", "winograd 4 single"}
     assert all(value > 0 for value in seconds.values())
+
+
+def test_what_is_hopelessly_slow_is_not_called_again(monkeypatch):
+    clock = {"quick": 1.0, "near": 1.4, "slow": 1.6}
+    called = []
+
+    def seconds(function, repeats):
+        called.append(function)
+        return clock[function]
+
+    monkeypatch.setattr("recipes.timing._seconds", seconds)
+    taken = alternating({name: name for name in clock}, rounds=3, hopeless=1.5)
+    assert taken == {"quick": [1.0] * 3, "near": [1.4] * 3, "slow": [1.6]}
+    assert called.count("slow") == 2 < called.count("near") == 5
+    assert alternating({name: name for name in clock}, rounds=3)["slow"] == [1.6] * 3
 
 
 def test_an_algorithm_that_the_device_cannot_run_is_never_chosen(monkeypatch):

@@ -12,6 +12,8 @@ ALGORITHMS = {
     "F(2, 3)": lambda **how: layers.WinogradConv2D(5, 3, tile=2, **how),
     "F(4, 3)": lambda **how: layers.WinogradConv2D(5, 3, tile=4, **how),
     "F(4, 3) in strips": lambda **how: layers.WinogradConv2D(5, 3, tile=4, rows=2, images=2, **how),
+    "F(4, 3) place by place": lambda **how: layers.WinogradConv2D(5, 3, products="single", **how),
+    "F(4, 3) compiled": lambda **how: layers.WinogradConv2D(5, 3, rows=1, images=2, products="compiled", **how),
     "FFT": lambda **how: layers.FFTConv2D(5, 3, **how),
     "FFT in tiles": lambda **how: layers.FFTConv2D(5, 3, size=8, **how),
     "patches": lambda **how: layers.PatchConv2D(5, 3, **how),

@@ -14,6 +14,10 @@ from layers.convolutions._tile_transforms import combine, tile_transforms
 
 ops = keras.ops
 
+# How the products over channels are computed. Which is fastest depends on the processor, its cores and the sizes: with
+# oneDNN the backend's batched product, without it XLA's or, where channels are many, a product of its own per place.
+PRODUCTS = ("batched", "single", "compiled")
+
 
 def transform_kernel(kernel, tile):
     """`(3, 3, channels, filters)` → `((tile + 2)², channels, filters)`, in the type of the kernel."""
@@ -59,7 +63,7 @@ def convolve(images, kernel, bias, *, border, **how):
     return run(ops.convert_to_tensor(images), *(ops.reshape(weight, weight.shape) for weight in (kernel, bias)))
 
 
-def convolve_transformed(images, kernel, bias, *, tile, border, relu, rows, at_once):
+def convolve_transformed(images, kernel, bias, *, tile, border, relu, rows, at_once, products):
     """Convolution by a kernel that is transformed already.
 
     Args:
@@ -72,6 +76,7 @@ def convolve_transformed(images, kernel, bias, *, tile, border, relu, rows, at_o
         rows: rows of tiles made at once, None for all: with few, what is in between stays in the processor's cache.
         at_once: images at once, None for all. XLA compiles for fixed shapes: with a number here one compilation serves
             every size of batch, and what is left over is made by itself, image by image.
+        products: how the products over channels are computed, one of `PRODUCTS`.
 
     Returns:
         `(batch, new height, new width, filters)`.
@@ -82,7 +87,8 @@ def convolve_transformed(images, kernel, bias, *, tile, border, relu, rows, at_o
     blocks = -(-down // rows)
     padded = _padded(images, border, tile * rows * blocks + 2, tile * across + 2)
     step = tile * rows
-    make = functools.partial(_block, tile=tile, rows=rows, across=across, width=new_width, relu=relu)
+    block = _compiled_block if products == "compiled" else functools.partial(_block, is_single=products == "single")
+    make = functools.partial(block, tile=tile, rows=rows, across=across, width=new_width, relu=relu)
     bias = ops.zeros((kernel.shape[-1],), images.dtype) if bias is None else bias
 
     def whole(part):
@@ -147,12 +153,20 @@ def _in_groups(function, images, size):
     return ops.concatenate([outputs, _in_groups(function, images[count * size :], 1)])
 
 
-def _block(images, kernel, bias, *, tile, rows, across, width, relu):
+def _block(images, kernel, bias, *, is_single=False, tile, rows, across, width, relu):
     """Outputs `(batch, tile · rows, width, filters)` of a padded strip."""
     pixels = _transform_input(images, tile=tile, rows=rows, across=across)
-    # Outside of what XLA compiles: the backend's own product is a tenth to a third faster than XLA's.
-    products = ops.matmul(pixels, kernel)
+    products = _by_place(pixels, kernel) if is_single else ops.matmul(pixels, kernel)
     return _transform_output(products, bias, tile=tile, rows=rows, across=across, width=width, relu=relu)
+
+
+_compiled_block = compiled(_block)
+
+
+def _by_place(pixels, kernel):
+    """The batched product, one place of the tiles after the other: TensorFlow runs several of them at once."""
+    places = range(kernel.shape[0])
+    return ops.stack([ops.matmul(pixels[place], kernel[place]) for place in places])
 
 
 @compiled

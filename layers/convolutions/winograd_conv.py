@@ -4,7 +4,7 @@ import keras
 
 from layers._arguments import check_choice, check_whole, complaint
 from layers.convolutions._exact import check_applies, check_sizes, check_transformed, has_sides, is_float32
-from layers.convolutions._winograd import convolve, convolve_transformed, transform_kernel
+from layers.convolutions._winograd import PRODUCTS, convolve, convolve_transformed, transform_kernel
 
 _TILES = (2, 3, 4, 5, 6)
 
@@ -28,6 +28,9 @@ class WinogradConv2D(keras.layers.Conv2D):
         rows: rows of tiles made at once; None makes all. With few, what is in between stays in the processor's cache.
         images: images made at once; None makes all of the batch. With a number, XLA compiles once and serves every size
             of batch: those left over are made one at a time.
+        products: how the products over channels are computed: `"batched"`, all in one product of the backend;
+            `"single"`, one for each place in a tile, which several cores share better; `"compiled"`, by XLA in one
+            program with what comes before and after. The outputs are the same; `recipes.accelerate` times all three.
         is_transformed: whether the layer holds its kernel transformed, for serving: that is (tile + 2)² / 9 times as
             large, is not trained, and fits no Conv2D; `transformed` makes such layers.
         **kwargs: the other arguments of `keras.layers.Conv2D`, and `name`, `dtype` and so on.
@@ -61,6 +64,7 @@ class WinogradConv2D(keras.layers.Conv2D):
         tile=4,
         rows=None,
         images=None,
+        products="batched",
         is_transformed=False,
         **kwargs,
     ):
@@ -72,6 +76,7 @@ class WinogradConv2D(keras.layers.Conv2D):
             raise ValueError(complaint(where, "kernel_size must be 3", f"kernel_size={kernel_size!r}", mend))
         check_applies(self, because="tiles are made of neighbouring pixels of all channels")
         check_choice(where, "tile", tile, _TILES)
+        check_choice(where, "products", products, PRODUCTS)
         for name, value in (("rows", rows), ("images", images)):
             if value is not None:
                 check_whole(where, name, value)
@@ -79,6 +84,7 @@ class WinogradConv2D(keras.layers.Conv2D):
         self.tile = tile
         self.rows = rows
         self.images = images
+        self.products = products
         self.is_transformed = is_transformed
 
     def build(self, input_shape):
@@ -111,7 +117,8 @@ class WinogradConv2D(keras.layers.Conv2D):
     def _convolved(self, inputs, kernel, bias=None, relu=False):
         run = convolve_transformed if self.is_transformed else convolve
         border = int(self.padding == "same")
-        return run(inputs, kernel, bias, tile=self.tile, border=border, relu=relu, rows=self.rows, at_once=self.images)
+        how = {"tile": self.tile, "rows": self.rows, "at_once": self.images, "products": self.products}
+        return run(inputs, kernel, bias, border=border, relu=relu, **how)
 
     def transformed(self):
         """A built layer that computes the same and holds its kernel transformed, to serve, not to be trained.
@@ -134,5 +141,6 @@ class WinogradConv2D(keras.layers.Conv2D):
             "tile": self.tile,
             "rows": self.rows,
             "images": self.images,
+            "products": self.products,
             "is_transformed": self.is_transformed,
         }

@@ -6,6 +6,7 @@ import layers
 
 _LEAST_CHANNELS = 16  # with fewer, bringing pixels into another basis costs more than any product saves
 _LEAST_KERNEL = 7  # for the Fourier transform
+_GROUP = 4  # images at once where maps are small: fewer make thin products, more leave the cache
 
 
 def candidates(layer, input_shape):
@@ -24,18 +25,28 @@ def candidates(layer, input_shape):
     if min(channels, layer.filters) < _LEAST_CHANNELS:
         return {}
     if tuple(layer.kernel_size) == (3, 3):
-        tiles = {2: min(height, width) <= 32, 3: min(height, width) <= 16, 4: True}
-        found = {f"winograd {tile}": _winograd(tile, None, batch) for tile, is_worth in tiles.items() if is_worth}
-        if height >= 48:
-            found["winograd 4 in strips"] = _winograd(4, 4, 1)
-        if batch > 1 and height >= 14:
-            found["winograd 4 by image"] = _winograd(4, None, 1)
-        return found
+        return _winograds(batch, min(height, width), height)
     return {"fft": (layers.FFTConv2D, {})} if min(layer.kernel_size) >= _LEAST_KERNEL else {}
 
 
-def _winograd(tile, rows, images):
-    return layers.WinogradConv2D, {"tile": tile, "rows": rows, "images": images}
+def _winograds(batch, side, height):
+    """Arguments by name: tiles, strips and groups of images that leave what is in between in the cache, products."""
+    tiles = {2: side <= 32, 3: side <= 16, 4: True}
+    found = {f"winograd {tile}": {"tile": tile} for tile, is_worth in tiles.items() if is_worth}
+    if height < 48:
+        found["winograd 4 single"] = {"products": "single"}
+    if height >= 14:
+        found["winograd 4 by image"] = {"images": 1}
+        found["winograd 4 by image, compiled"] = {"images": 1, "products": "compiled"}
+    if height >= 48:
+        found["winograd 4 in strips"] = {"rows": 4, "images": 1}
+        found["winograd 4 in strips, compiled"] = {"rows": 4, "images": 1, "products": "compiled"}
+    elif height >= 14 and batch > _GROUP:
+        found["winograd 4 in groups, single"] = {"images": _GROUP, "products": "single"}
+        found["winograd 4 in groups, compiled"] = {"images": _GROUP, "products": "compiled"}
+    if batch == 1:
+        found.pop("winograd 4 by image", None)  # is "winograd 4"
+    return {name: (layers.WinogradConv2D, {"tile": 4} | arguments) for name, arguments in found.items()}
 
 
 def _is_plain(layer):
