@@ -42,7 +42,8 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
 
     A model in mixed precision, as GPUs train, stays so where that is fastest, and else computes in float32.
 
-    The first call takes about two seconds per distinct convolution of 3×3. Transformed kernels are four times as large.
+    The first call compiles and times up to eight algorithms per distinct convolution of 3×3: some seconds each at batch
+    1, half a minute for large maps at batch 16. Transformed kernels are four times as large.
     On GPUs, whose libraries have these algorithms, layers mostly stay as they are.
 
     Args:
