@@ -242,5 +242,7 @@ def test_exported_to_a_saved_model(tmp_path):
     served = tf.saved_model.load(str(tmp_path / "served"))
     for case, (name, model) in zip(LAYERS, models.items(), strict=True):
         images = images_for(case)
-        given = getattr(served, name)(images)
-        np.testing.assert_allclose(given, answers(model, images), atol=1e-5, err_msg=case.name)
+        given, expected = getattr(served, name)(images), answers(model, images)
+        # Where sides are unknown, exact algorithms convolve directly, which rounds otherwise.
+        atol = case.tolerance * max(1, np.abs(expected).max())
+        np.testing.assert_allclose(given, expected, atol=atol, err_msg=case.name)
