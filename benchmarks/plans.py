@@ -9,13 +9,14 @@ the same for all plans and others for each seed. A plan is chosen and trained on
 `--test` images that neither plan nor weights saw. `hymenoptera` has no test split: a third of its val folder serves for
 validation, the rest is measured. `seconds` are those of the call with an empty cache, in which `auto` also measures.
 `auto_behind_best` is by how much `auto` is behind the best fixed plan, in the mean over the seeds; below 0 it is ahead.
-With the first line expect six minutes on 2 cores.
+Each run is printed to stderr as it ends. With the first line expect six minutes on 2 cores.
 """
 
 import argparse
 import dataclasses
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -96,7 +97,9 @@ def case(name, base, data, per_class, asked):
     rows = []
     for seed in range(asked.seeds):
         part = subset(data, per_class, asked.test, seed)
-        rows += [run(part, base, plan, seed) for plan in PLANS]
+        for plan in PLANS:
+            rows.append(run(part, base, plan, seed))
+            print(name, len(part.train), rows[-1], file=sys.stderr, flush=True)
     means = {
         plan: {
             what: round(statistics.mean(row[what] for row in rows if row["plan"] == plan), 4)

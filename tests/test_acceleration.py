@@ -148,7 +148,7 @@ def test_an_algorithm_that_the_device_cannot_run_is_never_chosen(monkeypatch):
     def refuse(*_, **__):
         raise tf.errors.UnimplementedError(None, None, "no XLA here")
 
-    monkeypatch.setattr("layers.convolutions.winograd_conv.convolve_transformed", refuse)
+    monkeypatch.setattr("layers.convolutions.winograd_conv.convolve", refuse)
     timings = Timings()
     assert choosing.fastest(layer, (1, 16, 16, 16), timings) is None
     (seconds,) = timings.read().values()

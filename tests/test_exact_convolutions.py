@@ -94,17 +94,31 @@ def test_gradients_are_those_of_a_plain_convolution(make, padding, activation):
         assert far(mine, other) < 3e-5  # as the outputs, which the loss bends
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients are taken by TensorFlow's tape")
+@pytest.mark.parametrize("products", ["batched", "compiled"])
+@pytest.mark.parametrize(("tile", "padding", "activation"), [(4, "same", "relu"), (2, "valid", "tanh")])
+def test_gradients_pass_through_a_transformed_layer(products, tile, padding, activation):
+    images = np.random.default_rng(0).normal(size=(3, 11, 9, 4)).astype("float32")
+    how = {"padding": padding, "activation": activation, "bias_initializer": "normal"}
+    layer = layers.WinogradConv2D(5, 3, tile=tile, rows=1, images=2, products=products, **how)
+    expected = outputs_and_gradients(layer, images)[:2]
+    for mine, other in zip(outputs_and_gradients(layer.transformed(), images), expected, strict=True):
+        assert far(mine, other) < 3e-5
+
+
 @pytest.mark.parametrize(
     ("padding", "size", "batch"),
     [("same", (13, 6), 5), ("valid", (8, 7), 5), ("same", (3, 3), 1), ("valid", (3, 9), 2)],
 )
 @pytest.mark.parametrize(("rows", "at_once"), [(1, None), (2, 2), (None, 1)])
-def test_strips_and_groups_of_images_change_nothing(padding, size, batch, rows, at_once):
+@pytest.mark.parametrize("products", ["batched", "compiled"])
+def test_strips_and_groups_of_images_change_nothing(padding, size, batch, rows, at_once, products):
     images = np.random.default_rng(1).normal(size=(batch, *size, 3)).astype("float32")
     image = keras.Input((*size, 3))
     whole = keras.layers.Conv2D(4, 3, padding=padding, activation="relu")
     expected = numpy(whole(images))
-    layer = layers.WinogradConv2D(4, 3, padding=padding, activation="relu", rows=rows, images=at_once)
+    how = {"rows": rows, "images": at_once, "products": products}
+    layer = layers.WinogradConv2D(4, 3, padding=padding, activation="relu", **how)
     model = keras.Model(image, layer(image))
     layer.set_weights(whole.get_weights())
     assert far(layer(images), expected) < 2e-5

@@ -21,22 +21,19 @@ PRODUCTS = ("batched", "single", "compiled")
 
 def transform_kernel(kernel, tile):
     """`(3, 3, channels, filters)` → `((tile + 2)², channels, filters)`, in the type of the kernel."""
-    _, matrix, _ = tile_transforms(tile)
-    weights = np.einsum("ai,bj->abij", matrix, matrix).reshape(-1, 9)
-    flat = ops.reshape(kernel, (9, -1))
-    product = ops.matmul(ops.convert_to_tensor(weights, dtype=kernel.dtype), flat)
-    return ops.reshape(product, (-1, *kernel.shape[2:]))
+    return _in_basis(kernel, _kernel_weights(tile), (-1,))
 
 
-def convolve(images, kernel, bias, *, border, **how):
-    """Convolution by a kernel as it is, with gradients that are made as fast as the outputs.
+def convolve(images, kernel, bias, *, is_transformed, border, **how):
+    """Convolution with gradients that are made as fast as the outputs.
 
     The gradient by the pixels is a convolution by the turned kernel; that by the kernel is a sum over tiles of products
     in the other basis, brought back.
 
     Args:
-        images, bias, border, **how: as `convolve_transformed` takes them.
-        kernel: `(3, 3, channels, filters)`.
+        images, bias, border, **how: as `_convolved` takes them.
+        kernel: `(3, 3, channels, filters)`; transformed, `((tile + 2)², channels, filters)`.
+        is_transformed: whether it is.
 
     Returns:
         `(batch, new height, new width, filters)`.
@@ -45,16 +42,24 @@ def convolve(images, kernel, bias, *, border, **how):
 
     @ops.custom_gradient
     def run(images, kernel, bias):
-        outputs = convolve_transformed(images, transform_kernel(kernel, tile), bias, border=border, **how)
+        # TensorFlow may watch what happens in here; it cannot go back through a loop that XLA compiled, and need not.
+        images, kernel, bias = (ops.stop_gradient(tensor) for tensor in (images, kernel, bias))
+        places = kernel if is_transformed else transform_kernel(kernel, tile)
+        outputs = _convolved(images, places, bias, border=border, **how)
 
         def gradients(*upstream_alone, upstream=None):
             upstream = upstream_alone[0] if upstream is None else upstream
             if relu:
                 upstream = ops.where(outputs > 0, upstream, ops.zeros_like(upstream))
-            turned = ops.transpose(ops.flip(kernel, axis=(0, 1)), (0, 1, 3, 2))
+            plain = _in_basis(kernel, np.linalg.pinv(_kernel_weights(tile)), (3, 3)) if is_transformed else kernel
+            turned = ops.transpose(ops.flip(plain, axis=(0, 1)), (0, 1, 3, 2))
             back = {**how, "relu": False, "border": 2 - border}
-            by_images = convolve_transformed(upstream, transform_kernel(turned, tile), None, **back)
-            return by_images, _by_kernel(images, upstream, tile, border), ops.sum(upstream, axis=(0, 1, 2))
+            no_bias = ops.zeros((images.shape[-1],), images.dtype)
+            by_images = _convolved(upstream, transform_kernel(turned, tile), no_bias, **back)
+            by_kernel = _by_places(images, upstream, tile, border)
+            if not is_transformed:
+                by_kernel = _in_basis(by_kernel, _kernel_weights(tile).T, (3, 3))
+            return by_images, by_kernel, ops.sum(upstream, axis=(0, 1, 2))
 
         return outputs, gradients
 
@@ -63,13 +68,26 @@ def convolve(images, kernel, bias, *, border, **how):
     return run(ops.convert_to_tensor(images), *(ops.reshape(weight, weight.shape) for weight in (kernel, bias)))
 
 
-def convolve_transformed(images, kernel, bias, *, tile, border, relu, rows, at_once, products):
-    """Convolution by a kernel that is transformed already.
+def _kernel_weights(tile):
+    """`((tile + 2)², 9)`: each place of a transformed kernel, as a sum of the weights of a kernel as it is."""
+    _, matrix, _ = tile_transforms(tile)
+    return np.einsum("ai,bj->abij", matrix, matrix).reshape(-1, 9)
+
+
+def _in_basis(kernel, weights, places):
+    """`weights`, `(new, old)`, times a kernel of `old` places and `(channels, filters)`; `places` of the new one."""
+    flat = ops.reshape(kernel, (weights.shape[1], -1))
+    product = ops.matmul(ops.convert_to_tensor(weights, dtype=kernel.dtype), flat)
+    return ops.reshape(product, (*places, *kernel.shape[-2:]))
+
+
+def _convolved(images, kernel, bias, *, tile, border, relu, rows, at_once, products):
+    """Convolution by a transformed kernel.
 
     Args:
         images: `(batch, height, width, channels)`, float32; height and width are known.
         kernel: `((tile + 2)², channels, filters)`.
-        bias: `(filters,)`, added at the end; None for none.
+        bias: `(filters,)`, added at the end.
         tile: outputs of a tile, in each direction.
         border: pixels of zeros around the images: 1 keeps their size, 0 is `padding="valid"`.
         relu: whether negative outputs become 0.
@@ -81,22 +99,40 @@ def convolve_transformed(images, kernel, bias, *, tile, border, relu, rows, at_o
     Returns:
         `(batch, new height, new width, filters)`.
     """
+    make = _compiled_strips if products == "compiled" else functools.partial(_strips, is_single=products == "single")
+    how = {"tile": tile, "border": border, "relu": relu, "rows": rows}
+
+    def whole(part):
+        return make(part, kernel, bias, **how)
+
+    return whole(images) if at_once is None else _in_groups(whole, images, at_once)
+
+
+def _strips(images, kernel, bias, *, tile, border, relu, rows, is_single=False, is_looped=False):
+    """Outputs of whole images, one strip of rows of tiles after the other; in a loop, XLA compiles one for all."""
     new_height, new_width = (side - 2 + 2 * border for side in images.shape[1:3])
     down, across = -(-new_height // tile), -(-new_width // tile)
     rows = min(rows or down, down)
-    blocks = -(-down // rows)
-    padded = _padded(images, border, tile * rows * blocks + 2, tile * across + 2)
-    step = tile * rows
-    block = _compiled_block if products == "compiled" else functools.partial(_block, is_single=products == "single")
-    make = functools.partial(block, tile=tile, rows=rows, across=across, width=new_width, relu=relu)
-    bias = ops.zeros((kernel.shape[-1],), images.dtype) if bias is None else bias
+    count, step = -(-down // rows), tile * rows
+    padded = _padded(images, border, step * count + 2, tile * across + 2)
+    how = {"is_single": is_single, "tile": tile, "rows": rows, "across": across, "width": new_width, "relu": relu}
+    if count == 1:
+        outputs = _block(padded, kernel, bias, **how)
+    elif is_looped:
+        size = (ops.shape(images)[0], step + 2, *padded.shape[2:])
+        starts = ops.arange(0, step * count, step, dtype="int32")
+        strips = ops.map(lambda start: _block(ops.slice(padded, (0, start, 0, 0), size), kernel, bias, **how), starts)
+        outputs = ops.reshape(ops.moveaxis(strips, 0, 1), (-1, step * count, *strips.shape[3:]))
+    else:
+        starts = range(0, step * count, step)
+        strips = [_block(padded[:, start : start + step + 2], kernel, bias, **how) for start in starts]
+        outputs = ops.concatenate(strips, axis=1)
+    return outputs if step * count == new_height else outputs[:, :new_height]
 
-    def whole(part):
-        made = [make(part[:, start * step : start * step + step + 2], kernel, bias) for start in range(blocks)]
-        outputs = made[0] if blocks == 1 else ops.concatenate(made, axis=1)
-        return outputs if step * blocks == new_height else outputs[:, :new_height]
 
-    return whole(padded) if at_once is None else _in_groups(whole, padded, at_once)
+@compiled
+def _compiled_strips(images, kernel, bias, **how):
+    return _strips(images, kernel, bias, is_looped=True, **how)
 
 
 def _padded(images, border, height, width):
@@ -105,23 +141,13 @@ def _padded(images, border, height, width):
     return ops.pad(images, ((0, 0), (border, behind[0]), (border, behind[1]), (0, 0)))
 
 
-def _by_kernel(images, upstream, tile, border):
-    """Gradient by the kernel, `(3, 3, channels, filters)`."""
-    down, across = (-(-side // tile) for side in upstream.shape[1:3])
-    padded = _padded(images, border, tile * down + 2, tile * across + 2)
-    return _sum_of_products(padded, _padded(upstream, 0, tile * down, tile * across), tile=tile)
-
-
-def _sum_of_products(images, upstream, *, tile):
-    rows, across = (side // tile for side in upstream.shape[1:3])
-    pixels = _transform_input(images, tile=tile, rows=rows, across=across)
-    product = ops.matmul(ops.transpose(pixels, (0, 2, 1)), _transform_upstream(upstream, tile=tile))
-    _, matrix, _ = tile_transforms(tile)
-    weights = np.einsum("ai,bj->ijab", matrix, matrix).reshape(9, -1)
-    kernel = ops.matmul(
-        ops.convert_to_tensor(weights, dtype=product.dtype), ops.reshape(product, ((tile + 2) ** 2, -1))
-    )
-    return ops.reshape(kernel, (3, 3, images.shape[-1], upstream.shape[-1]))
+def _by_places(images, upstream, tile, border):
+    """Gradient by a transformed kernel, `((tile + 2)², channels, filters)`."""
+    rows, across = (-(-side // tile) for side in upstream.shape[1:3])
+    padded = _padded(images, border, tile * rows + 2, tile * across + 2)
+    pixels = _transform_input(padded, tile=tile, rows=rows, across=across)
+    upstream = _transform_upstream(_padded(upstream, 0, tile * rows, tile * across), tile=tile)
+    return ops.matmul(ops.transpose(pixels, (0, 2, 1)), upstream)
 
 
 @compiled
@@ -153,14 +179,11 @@ def _in_groups(function, images, size):
     return ops.concatenate([outputs, _in_groups(function, images[count * size :], 1)])
 
 
-def _block(images, kernel, bias, *, is_single=False, tile, rows, across, width, relu):
+def _block(images, kernel, bias, *, is_single, tile, rows, across, width, relu):
     """Outputs `(batch, tile · rows, width, filters)` of a padded strip."""
     pixels = _transform_input(images, tile=tile, rows=rows, across=across)
     products = _by_place(pixels, kernel) if is_single else ops.matmul(pixels, kernel)
     return _transform_output(products, bias, tile=tile, rows=rows, across=across, width=width, relu=relu)
-
-
-_compiled_block = compiled(_block)
 
 
 def _by_place(pixels, kernel):

@@ -4,7 +4,7 @@ import keras
 
 from layers._arguments import check_choice, check_whole, complaint
 from layers.convolutions._exact import check_applies, check_sizes, check_transformed, has_sides, is_float32
-from layers.convolutions._winograd import PRODUCTS, convolve, convolve_transformed, transform_kernel
+from layers.convolutions._winograd import PRODUCTS, convolve, transform_kernel
 
 _TILES = (2, 3, 4, 5, 6)
 
@@ -30,7 +30,7 @@ class WinogradConv2D(keras.layers.Conv2D):
             of batch: those left over are made one at a time.
         products: how the products over channels are computed: `"batched"`, all in one product of the backend;
             `"single"`, one for each place in a tile, which several cores share better; `"compiled"`, by XLA in one
-            program with what comes before and after. The outputs are the same; `recipes.accelerate` times all three.
+            program for the whole layer, the strips in a loop. The outputs are the same; `recipes.accelerate` times all.
         is_transformed: whether the layer holds its kernel transformed, for serving: that is (tile + 2)² / 9 times as
             large, is not trained, and fits no Conv2D; `transformed` makes such layers.
         **kwargs: the other arguments of `keras.layers.Conv2D`, and `name`, `dtype` and so on.
@@ -115,10 +115,9 @@ class WinogradConv2D(keras.layers.Conv2D):
         return has_sides(inputs) and is_float32(self)
 
     def _convolved(self, inputs, kernel, bias=None, relu=False):
-        run = convolve_transformed if self.is_transformed else convolve
-        border = int(self.padding == "same")
         how = {"tile": self.tile, "rows": self.rows, "at_once": self.images, "products": self.products}
-        return run(inputs, kernel, bias, border=border, relu=relu, **how)
+        how |= {"border": int(self.padding == "same"), "relu": relu, "is_transformed": self.is_transformed}
+        return convolve(inputs, kernel, bias, **how)
 
     def transformed(self):
         """A built layer that computes the same and holds its kernel transformed, to serve, not to be trained.

@@ -30,7 +30,7 @@ def candidates(layer, input_shape):
 
 
 def _winograds(batch, side, height):
-    """Arguments by name: tiles, strips and groups of images that leave what is in between in the cache, products."""
+    """`{name: (class, arguments)}`: tiles, strips and groups of images that leave what is in between in the cache."""
     tiles = {2: side <= 32, 3: side <= 16, 4: True}
     found = {f"winograd {tile}": {"tile": tile} for tile, is_worth in tiles.items() if is_worth}
     if height < 48:
@@ -38,10 +38,9 @@ def _winograds(batch, side, height):
     if height >= 14:
         found["winograd 4 by image"] = {"images": 1}
         found["winograd 4 by image, compiled"] = {"images": 1, "products": "compiled"}
-    if height >= 48:
-        found["winograd 4 in strips"] = {"rows": 4, "images": 1}
+    if height >= 80:
         found["winograd 4 in strips, compiled"] = {"rows": 4, "images": 1, "products": "compiled"}
-    elif height >= 14 and batch > _GROUP:
+    elif 14 <= height < 48 and batch > _GROUP:
         found["winograd 4 in groups, single"] = {"images": _GROUP, "products": "single"}
         found["winograd 4 in groups, compiled"] = {"images": _GROUP, "products": "compiled"}
     if batch == 1:

@@ -14,7 +14,7 @@ from recipes.data.row_cache import caches_folder
 from recipes.files import write_json
 from recipes.locks import lock
 
-VERSION = 2  # of the algorithms: count on when they got faster
+VERSION = 3  # of the algorithms: count on when they got faster
 
 
 class Timings:
