@@ -28,6 +28,7 @@ from layers.heads.knn_classifier import KNNClassifier
 from layers.heads.knn_loss import KNNLoss
 from layers.heads.nca_loss import NCALoss
 from layers.heads.student_nca_loss import StudentNCALoss
+from layers.image_by_image import ImageByImage
 from layers.packing import packed_weights, unpack_weights
 from layers.prelu import prelu
 from layers.quantization.fake_quantize import FakeQuantize
@@ -47,6 +48,7 @@ __all__ = [
     "FakeQuantizedKernel",
     "FireBlock",
     "HighwayBlock",
+    "ImageByImage",
     "InceptionBlock",
     "KNNClassifier",
     "KNNLoss",

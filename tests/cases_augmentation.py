@@ -64,6 +64,14 @@ def reference_resize(images, size):
 
 AUGMENTATION = (
     LayerCase(
+        "ImageByImage",
+        lambda: layers.ImageByImage(small_classifier()),
+        (6, 7, 3),
+        lambda layer, images: layer.model.predict(images, verbose=0),
+        bad=(({"model": 3}, "model=3"),),
+        any_size=False,
+    ),
+    LayerCase(
         "CropAverage",
         lambda: layers.CropAverage(small_classifier()),
         (11, 9, 3),

@@ -13,12 +13,15 @@ import tensorflow as tf
 import layers
 import recipes
 from recipes.acceleration import accelerating, choosing
+from recipes.acceleration import by_image as by_image_module
+from recipes.acceleration.by_image import by_image, first_part
 from recipes.acceleration.choosing import fastest_algorithms
 from recipes.acceleration.samples import sample_photos
 from recipes.acceleration.timings import Timings
 from recipes.bases.folding import folded
 from recipes.bases.simplifying import simplified
 from recipes.data.loading import pick
+from recipes.serving.exporting import _check_algorithms
 from recipes.timing import alternating
 
 SIZE = 24
@@ -113,6 +116,65 @@ def test_each_convolution_by_the_fastest_algorithm_and_the_same_outputs_saved_an
     done = subprocess.run([sys.executable, "-c", SERVE, *paths], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert far(np.load(tmp_path / "outputs.npy"), expected) < 1e-4
+
+
+def branched_network():
+    """Large maps, also in a branch, then small ones."""
+    image = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(16, 3, name="widening", padding="same")(image)
+    side = keras.layers.Conv2D(16, 3, name="side", padding="same")(x)
+    x = keras.layers.ReLU(name="joined")(keras.layers.Add()([x, side]))
+    x = keras.layers.MaxPooling2D(2, name="narrow")(x)
+    x = keras.layers.Conv2D(16, 3, name="late", padding="same")(x)
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+
+
+def test_the_first_part_ends_where_one_small_tensor_is_left(monkeypatch):
+    model = branched_network()
+    assert first_part(model, 1000) == ()  # 9 MB
+    monkeypatch.setattr(by_image_module, "LARGE", 2 * 12 * 12 * 16 * 4 - 1)
+    assert first_part(model, 1) == ()
+    names = first_part(model, 2)
+    assert names[-1] == "narrow" and {"widening", "side", "joined"} < set(names) and "late" not in names
+    assert by_image(model, 1) is model
+    split = by_image(model, 2)
+    assert [type(layer).__name__ for layer in split.layers][1] == "ImageByImage"
+    images = sample_photos(3, (12, 12), 3)
+    assert far(split.predict(images, verbose=0), model.predict(images, verbose=0)) < 1e-6
+
+
+def test_vgg_runs_by_image_up_to_its_third_pooling_at_batch_16():
+    image = keras.Input((224, 224, 3))
+    x = image
+    for block, (width, depth) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3))):
+        for number in range(depth):
+            x = keras.layers.SeparableConv2D(width, 3, padding="same", name=f"{block}_{number}")(x)  # of few weights
+        x = keras.layers.MaxPooling2D(2, name=f"pooling_{block}")(x)
+    ends = {batch: first_part(keras.Model(image, x), batch)[-1:] for batch in (1, 2, 4, 8, 16)}
+    assert ends == {1: (), 2: (), 4: ("pooling_0",), 8: ("pooling_1",), 16: ("pooling_2",)}
+
+
+def test_large_maps_by_image_save_serve_and_take_any_batch(favourite, monkeypatch, tmp_path):
+    monkeypatch.setattr(by_image_module, "LARGE", 2 * 12 * 12 * 16 * 4 - 1)
+    model = branched_network()
+    timed = favourite("winograd 4")
+    faster = recipes.accelerate(model, batch_size=2, verbose=False)
+    (first,) = (layer for layer in faster.layers if isinstance(layer, layers.ImageByImage))
+    assert kinds(first.model)["side"] == kinds(faster)["late"] == "WinogradConv2D"
+    assert first.model.get_layer("side").images == 1 and faster.get_layer("late").images is None
+    assert len(timed[-1]) == 5  # by image and not, with other algorithms and without, and as it was
+    images = sample_photos(5, (12, 12), 3)
+    expected = model.predict(images, verbose=0)
+    for batch_size in (1, 2, 5):
+        assert far(faster.predict(images, batch_size=batch_size, verbose=0), expected) < 1e-4
+    faster.save(tmp_path / "faster.keras")
+    again = keras.saving.load_model(tmp_path / "faster.keras")
+    np.testing.assert_array_equal(again.predict(images, verbose=0), faster.predict(images, verbose=0))
+    faster.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    assert far(served.serve(images).numpy(), expected) < 1e-4
+    with pytest.raises(ValueError, match="takes no accelerated model"):
+        _check_algorithms(faster, ["onnx"], "export")
 
 
 def test_by_a_real_clock_whatever_it_says():

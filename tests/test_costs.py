@@ -155,7 +155,7 @@ def test_every_layer_of_the_project_is_counted(kind):
     if layers.is_unfoldable(layer):
         convolutions = layers.unfold(layer, (None, *case.shape)).layers
         assert row.multiply_adds == multiply_adds(convolutions) > 0
-    elif isinstance(layer, layers.CropAverage):
+    elif isinstance(layer, (layers.CropAverage, layers.ImageByImage)):
         assert row.multiply_adds % recipes.cost(layer.model, optimizer=None).multiply_adds == 0 < row.multiply_adds
     elif kind in BY_OTHER_ALGORITHMS:
         direct = np.prod(layer.kernel.shape) * np.prod(row.output_shape[:-1])
@@ -255,6 +255,16 @@ def test_what_cannot_be_counted_says_so():
     assert "note: hidden: not counted: PyFunc" in repr(cost)
     loop = recipes.cost(model_of(keras.layers.SimpleRNN(4, name="rnn"), shape=(5, 3)), optimizer=None)
     assert (rows(loop)["rnn"].note, loop.multiply_adds) == ("one turn of its loop is counted", 3 * 4 + 4 * 4)
+
+
+def test_all_turns_of_a_loop_are_counted_where_the_graph_tells_how_many():
+    image = keras.Input((20, 24, 8))
+    kernel = 36 * 9 * 8 * 16  # brought into the other basis, once for a batch of 3
+    for rows_at_once, rows_of_tiles in ((None, 5), (1, 5), (2, 6)):
+        how = {"rows": rows_at_once, "images": 1, "products": "compiled"}
+        counted = keras.Model(image, layers.WinogradConv2D(16, 3, padding="same", **how)(image))
+        cost = recipes.cost(counted, batch_size=3, optimizer=None)
+        assert cost.multiply_adds == 36 * rows_of_tiles * 6 * 8 * 16 + kernel // 3 and not cost.layers[-1].note
 
 
 def test_what_is_frozen_keeps_nothing_and_has_no_gradients():

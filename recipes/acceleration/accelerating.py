@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import layers
+from recipes.acceleration.by_image import by_image, first_part
 from recipes.acceleration.candidates import for_serving
-from recipes.acceleration.choosing import fastest
+from recipes.acceleration.choosing import HOPELESS, fastest
 from recipes.acceleration.samples import sample_photos
 from recipes.acceleration.timings import Timings
 from recipes.bases.flattening import flat_copy
@@ -35,7 +37,8 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
        ResizeConv layers; put ReLU behind max-pooling.
     2. Time each convolution on the device it will run on: direct, by Winograd's minimal filtering, by the fast Fourier
        transform. What was timed once on this kind of machine is looked up.
-    3. Put the fastest in its place, its kernel transformed once and for all, a ReLU that follows fused into it.
+    3. Put the fastest in its place, its kernel transformed once and for all, a ReLU that follows fused into it. On
+       a CPU, send the first layers, where maps of a whole batch are large, one image at a time if that is faster.
     4. Compare the outputs with those of `model` on photographs, in float32 throughout, and the time of both on a batch:
        what is not within 1e-4 of the largest output goes back to exact algorithms, and what is not faster goes back
        altogether.
@@ -82,12 +85,16 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     images = sample_photos(max(batch_size, _COMPARED), size, model.input_shape[-1])
     expected = _outputs(exact, images, batch_size)
     timings = Timings()
-    shapes = {layer.name: (batch_size, *layer.input.shape[1:]) for layer in _convolutions(exact)}
+    alone = first_part(simple, batch_size)
+    shapes = {
+        layer.name: (1 if layer.name in alone else batch_size, *layer.input.shape[1:]) for layer in _convolutions(exact)
+    }
     shown = keras.utils.Progbar(len(shapes), unit_name="convolution") if verbose and shapes else None
-    faster = _with_fastest(simple, shapes, timings, shown=shown)
+    faster = _with_fastest(simple, shapes, timings, alone, shown=shown)
     if faster is not simple and not _agree(faster, images, expected, batch_size):
-        faster = _with_fastest(simple, shapes, timings, _EXACT)
-    options = [option for option in (faster, simple) if _agree(option, images, expected, batch_size)]
+        faster = _with_fastest(simple, shapes, timings, alone, _EXACT)
+    options = _distinct(by_image(faster, batch_size), faster, by_image(simple, batch_size), simple)
+    options = [option for option in options if _agree(option, images, expected, batch_size)]
     if not options:
         warnings.warn(
             "accelerate: rounding alone moves the outputs of this model by more than 1e-4 of the largest, so it stays "
@@ -133,8 +140,11 @@ def _convolutions(flat):
     return [layer for layer in flat.layers if isinstance(layer, keras.layers.Conv2D) and calls[layer.name] == 1]
 
 
-def _with_fastest(model, shapes, timings, names=None, shown=None):
-    """The model with the fastest algorithm for each convolution; itself where that is direct everywhere."""
+def _with_fastest(model, shapes, timings, alone, names=None, shown=None):
+    """The model with the fastest algorithm for each convolution; itself where that is direct everywhere.
+
+    Those named in `alone` take one image at a time, however many come.
+    """
     wiring = Wiring(model)
     replaced, fused = {}, set()
     for name, layer in wiring.operations.items():
@@ -147,6 +157,8 @@ def _with_fastest(model, shapes, timings, names=None, shown=None):
             shown.add(1)
         if choice is not None:
             change = {"activation": "relu"} if is_fused else {}
+            if name in alone and choice[0] is layers.WinogradConv2D:
+                change["images"] = 1
             replaced[name] = for_serving(layer, *choice, shapes[name], **change)
             fused |= {following.name} if is_fused else set()
     return wiring.rewired(replaced=replaced, passed=fused) if replaced else model
@@ -161,6 +173,11 @@ def _full_precision():
         yield
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def _distinct(*models):
+    """The models without those that stood before already."""
+    return [model for place, model in enumerate(models) if not any(model is other for other in models[:place])]
 
 
 def _agree(model, images, expected, batch_size):
@@ -190,5 +207,5 @@ def _quickest(models, images):
     images, runs = tf.constant(images), {}
     for place, model in enumerate(models):
         runs[place] = functools.partial(_in_graph(model), images)
-    seconds = {place: statistics.median(taken) for place, taken in alternating(runs, rounds=5).items()}
-    return models[min(seconds, key=seconds.get)]
+    seconds = alternating(runs, rounds=5, hopeless=HOPELESS)
+    return models[min(seconds, key=lambda place: statistics.median(seconds[place]))]

@@ -13,7 +13,7 @@ from recipes.data.batches import traced
 from recipes.timing import alternating
 
 DIRECT = "direct"
-_HOPELESS = 1.5  # times as slow as the quickest in one call: no more calls are spent on it
+HOPELESS = 1.5  # times as slow as the quickest in one call: no more calls are spent on it
 _LEAST_GAIN = 1.05  # times as fast as direct convolution, or it stays: less is within the noise
 
 
@@ -93,7 +93,7 @@ def _timed(layer, input_shape, options, is_trained):
             other = for_serving(plain, kind, arguments, input_shape)
         runs[name] = _run(other, images, is_trained)
     runs = {name: run for name, run in runs.items() if _is_able(run)}
-    seconds = alternating(runs, rounds=5, hopeless=_HOPELESS)
+    seconds = alternating(runs, rounds=5, hopeless=HOPELESS)
     return {name: statistics.median(seconds[name]) if name in seconds else None for name in (DIRECT, *options)}
 
 

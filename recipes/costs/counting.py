@@ -6,6 +6,8 @@ import math
 import re
 from typing import Any
 
+import tensorflow as tf
+
 
 @dataclasses.dataclass(frozen=True)
 class Call:
@@ -16,12 +18,14 @@ class Call:
         inputs: shapes of its inputs.
         output: shape of its first output.
         attributes: as a graph's definition holds them.
+        turns: of a loop, the most that it takes; None where the graph does not say.
     """
 
     kind: str
     inputs: tuple[tuple[int, ...], ...]
     output: tuple[int, ...]
     attributes: Any
+    turns: int | None = None
 
 
 def _convolution(call):
@@ -89,19 +93,20 @@ class Counter:
     def count(self, operations):
         """(multiply-adds, notes on what could not be counted as it is) of some operations."""
         notes = collections.Counter()
-        return sum(self._count(self._seen(operation), notes) for operation in operations), tuple(notes)
+        return sum(self._count(self._seen(operation), notes) for operation in operations), tuple(+notes)
 
     def _seen(self, operation):
         inputs = tuple(_shape(tensor.shape) for tensor in operation.inputs)
         output = _shape(_whole(operation).shape) if operation.outputs else ()
-        return Call(operation.type, inputs, output, operation.node_def.attr)
+        turns = _turns(tf.get_static_value(operation.inputs[1])) if operation.type in _LOOPS else None
+        return Call(operation.type, inputs, output, operation.node_def.attr, turns)
 
     def _count(self, call, notes):
         if call.kind in COUNTS:
             return COUNTS[call.kind](call)
         if call.kind in _LOOPS:
-            notes["one turn of its loop is counted"] += 1
-            return self._inside(call.attributes["body"].func.name, call.inputs, notes)
+            notes["one turn of its loop is counted"] += call.turns is None
+            return (call.turns or 1) * self._inside(call.attributes["body"].func.name, call.inputs, notes)
         if call.kind in _CALLS:
             return self._inside(call.attributes["f"].func.name, call.inputs, notes)
         if _OPAQUE.search(call.kind):
@@ -112,13 +117,35 @@ class Counter:
         """Of the function called `name`."""
         function = self._functions[name]
         shapes = {argument.name: shape for argument, shape in zip(function.signature.input_arg, inputs, strict=True)}
-        total = 0
+        constants = {node.name: node.attr["value"].tensor for node in function.node_def if node.op == "Const"}
+        total, needed = 0, _needed(function)
         for node in function.node_def:
             outputs = [_dimensions(shape) for shape in node.attr["_output_shapes"].list.shape]
             given = tuple(shapes.get(_source(reference), ()) for reference in node.input if reference[0] != "^")
-            total += self._count(Call(node.op, given, outputs[0] if outputs else (), node.attr), notes)
+            most = constants.get(_source(node.input[1])) if node.op in _LOOPS else None
+            turns = None if most is None else _turns(tf.make_ndarray(most))
+            if node.name in needed:
+                total += self._count(Call(node.op, given, outputs[0] if outputs else (), node.attr, turns), notes)
             shapes |= {node.name: outputs[0]} if outputs else {}
         return total
+
+
+def _needed(function):
+    """Names of what the results of a function are made from: `keras.ops.map` leaves a turn that nobody reads."""
+    sources = {node.name: [_source(reference) for reference in node.input] for node in function.node_def}
+    waiting = [_source(reference) for reference in (*function.ret.values(), *function.control_ret.values())]
+    found = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += sources.get(name, [])
+    return found
+
+
+def _turns(most):
+    """The most turns of a loop: its second input, where that is a constant and a limit."""
+    return int(most) if most is not None and most >= 0 else None
 
 
 def _whole(operation):
@@ -143,4 +170,4 @@ def _dimensions(shape):
 
 def _source(reference):
     """The argument or operation that a reference such as `convolution:output:0` within a function means."""
-    return reference.split(":")[0]
+    return reference.lstrip("^").split(":")[0]

@@ -194,7 +194,8 @@ def _proof(name, folder, chosen, result, tolerance, precision):
 def _check_algorithms(model, formats, where):
     """Raise ValueError where a format would hold what only TensorFlow compiles, or only this package knows."""
     others = [name for name in formats if name != "saved_model"]
-    special = [layer.name for layer in model.layers if isinstance(layer, (layers.WinogradConv2D, layers.FFTConv2D))]
+    kinds = (layers.WinogradConv2D, layers.FFTConv2D, layers.ImageByImage)
+    special = [layer.name for layer in model.layers if isinstance(layer, kinds)]
     if others and special:
         rule = f"the format {others[0]!r} takes no accelerated model"
         mend = "Export what you had before recipes.accelerate, or the SavedModel alone."
