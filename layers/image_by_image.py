@@ -39,7 +39,7 @@ class ImageByImage(keras.layers.Layer):
     """
 
     def __init__(self, model, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # the layers of the model know what they take
         if not isinstance(model, keras.Model) or isinstance(model.input_shape, list):
             rule = "model must be a keras.Model of one batch of images"
             mend = "Build it with keras.Model(image, output)."

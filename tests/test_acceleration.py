@@ -137,7 +137,10 @@ def test_the_first_part_ends_where_one_small_tensor_is_left(monkeypatch):
     names = first_part(model, 2)
     assert names[-1] == "narrow" and {"widening", "side", "joined"} < set(names) and "late" not in names
     assert by_image(model, 1) is model
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")  # of layers to come: those of the model stay as they are
     split = by_image(model, 2)
+    keras.config.set_dtype_policy(policy)
     assert [type(layer).__name__ for layer in split.layers][1] == "ImageByImage"
     images = sample_photos(3, (12, 12), 3)
     assert far(split.predict(images, verbose=0), model.predict(images, verbose=0)) < 1e-6

@@ -106,7 +106,8 @@ class Counter:
             return COUNTS[call.kind](call)
         if call.kind in _LOOPS:
             notes["one turn of its loop is counted"] += call.turns is None
-            return (call.turns or 1) * self._inside(call.attributes["body"].func.name, call.inputs, notes)
+            turns = 1 if call.turns is None else call.turns
+            return turns * self._inside(call.attributes["body"].func.name, call.inputs, notes)
         if call.kind in _CALLS:
             return self._inside(call.attributes["f"].func.name, call.inputs, notes)
         if _OPAQUE.search(call.kind):
