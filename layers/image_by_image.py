@@ -10,8 +10,9 @@ class ImageByImage(keras.layers.Layer):
     """What a network gives, one image at a time instead of the whole batch layer by layer.
 
     For large maps on a CPU: those of one image stay in the processor's cache from layer to layer, and small enough for
-    the C library to keep their memory, where each tensor of a batch would be of new pages. On several cores, TensorFlow
-    runs as many images at once. `recipes.accelerate` puts the first layers of a network into one where that is faster.
+    the C library to keep their memory, where each tensor of a batch would be of new pages. In a graph, TensorFlow runs
+    as many images at once as there are cores, up to ten. `recipes.accelerate` puts the first layers of a network into
+    one where that is faster.
     In training the whole batch goes through at once, as BatchNormalization needs it.
 
     Args:
@@ -39,16 +40,18 @@ class ImageByImage(keras.layers.Layer):
     """
 
     def __init__(self, model, **kwargs):
-        super().__init__(autocast=False, **kwargs)  # the layers of the model know what they take
-        if not isinstance(model, keras.Model) or isinstance(model.input_shape, list):
-            rule = "model must be a keras.Model of one batch of images"
+        is_built = isinstance(model, keras.Model) and model.built and hasattr(model, "outputs")
+        if not is_built or not len(model.inputs) == len(model.outputs) == 1:
+            rule = "model must be a functional or sequential keras.Model from one batch of images to one output"
             mend = "Build it with keras.Model(image, output)."
             raise TypeError(complaint("ImageByImage", rule, f"model={model!r}", mend))
+        # The layers of the model know what they take; what they give is of this type.
+        super().__init__(**{"dtype": model.outputs[0].dtype, "autocast": False, **kwargs})
         self.model = model
 
     def build(self, input_shape):
-        own = tuple(self.model.input_shape[1:])
-        if any(side not in (None, other) for side, other in zip(own, input_shape[1:], strict=True)):
+        own, came = tuple(self.model.input_shape[1:]), tuple(input_shape[1:])
+        if len(own) != len(came) or any(side not in (None, other) for side, other in zip(own, came, strict=True)):
             rule = f"images must be those of the model, {own}"
             raise ValueError(complaint("ImageByImage", rule, tuple(input_shape), "Resize them before."))
         self.built = True

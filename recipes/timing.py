@@ -15,7 +15,8 @@ def alternating(functions, *, rounds=7, least_seconds=0.05, rest=0.0, hopeless=f
         rounds: how often all of them are measured, 1 or more.
         least_seconds: each measurement repeats the call for at least that long and takes the mean.
         rest: seconds to wait before each measurement, in which threads of other libraries that wait actively give up.
-        hopeless: what takes so many times as long as the quickest in its second call is not measured again.
+        hopeless: what takes so many times as long as the quickest in its second call, and longer than
+            `least_seconds`, is not measured again.
 
     Returns:
         `{name: [seconds of a call, one per round]}`; of what is hopeless, those of the second call alone.
@@ -24,7 +25,7 @@ def alternating(functions, *, rounds=7, least_seconds=0.05, rest=0.0, hopeless=f
     for name, function in functions.items():
         _seconds(function, 1)
         first[name] = _seconds(function, 1)
-    limit = hopeless * min(first.values(), default=0.0)
+    limit = max(hopeless * min(first.values(), default=0.0), least_seconds)
     seconds = {name: [taken] if taken > limit else [] for name, taken in first.items()}
     rivals = [name for name, taken in seconds.items() if not taken]
     for _ in range(rounds):

@@ -18,6 +18,7 @@ from recipes.acceleration.by_image import by_image, first_part
 from recipes.acceleration.choosing import fastest_algorithms
 from recipes.acceleration.samples import sample_photos
 from recipes.acceleration.timings import Timings
+from recipes.bases.flattening import flat_copy
 from recipes.bases.folding import folded
 from recipes.bases.simplifying import simplified
 from recipes.data.loading import pick
@@ -139,8 +140,11 @@ def test_the_first_part_ends_where_one_small_tensor_is_left(monkeypatch):
     assert by_image(model, 1) is model
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")  # of layers to come: those of the model stay as they are
-    split = by_image(model, 2)
-    keras.config.set_dtype_policy(policy)
+    try:
+        split = by_image(model, 2)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert split.outputs[0].dtype == split.layers[1].compute_dtype == "float32"
     assert [type(layer).__name__ for layer in split.layers][1] == "ImageByImage"
     images = sample_photos(3, (12, 12), 3)
     assert far(split.predict(images, verbose=0), model.predict(images, verbose=0)) < 1e-6
@@ -178,6 +182,32 @@ def test_large_maps_by_image_save_serve_and_take_any_batch(favourite, monkeypatc
     assert far(served.serve(images).numpy(), expected) < 1e-4
     with pytest.raises(ValueError, match="takes no accelerated model"):
         _check_algorithms(faster, ["onnx"], "export")
+    flat = flat_copy(faster, "here")
+    assert not any(isinstance(layer, layers.ImageByImage) for layer in flat.layers)
+    np.testing.assert_allclose(flat.predict(images, verbose=0), faster.predict(images, verbose=0), atol=1e-5)
+
+
+def test_what_has_no_first_part(monkeypatch):
+    monkeypatch.setattr(by_image_module, "LARGE", 2 * 12 * 12 * 16 * 4 - 1)
+    image = keras.Input((12, 12, 3))
+    large = keras.layers.Conv2D(16, 3, padding="same")(image)
+    assert first_part(keras.Model(image, keras.layers.MaxPooling2D()(large)), 2) == ()  # nothing is left behind it
+    drawn = keras.layers.MaxPooling2D()(keras.layers.Dropout(0.5)(large, training=True))
+    assert first_part(keras.Model(image, keras.layers.Flatten()(drawn)), 2) == ()
+    half = keras.ops.split(keras.layers.MaxPooling2D(name="small")(large), 2, axis=-1)[0]
+    assert first_part(keras.Model(image, keras.layers.Flatten()(half)), 2)[-1] == "small"
+
+
+def test_layers_that_mix_images_stay_as_they_are(favourite, monkeypatch):
+    monkeypatch.setattr(by_image_module, "LARGE", 2 * 12 * 12 * 16 * 4 - 1)
+    image = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(16, 3, padding="same")(image)
+    x = keras.ops.reshape(x, (-1, 6, 6, 16))  # four windows of an image, as if they were images
+    x = keras.ops.reshape(keras.layers.GlobalAveragePooling2D()(x), (-1, 4 * 16))
+    model = keras.Model(image, x)
+    favourite("direct")
+    faster = recipes.accelerate(model, batch_size=2, verbose=False)
+    assert first_part(model, 2) and not any(isinstance(layer, layers.ImageByImage) for layer in faster.layers)
 
 
 def test_by_a_real_clock_whatever_it_says():

@@ -155,7 +155,9 @@ def test_every_layer_of_the_project_is_counted(kind):
     if layers.is_unfoldable(layer):
         convolutions = layers.unfold(layer, (None, *case.shape)).layers
         assert row.multiply_adds == multiply_adds(convolutions) > 0
-    elif isinstance(layer, (layers.CropAverage, layers.ImageByImage)):
+    elif isinstance(layer, layers.ImageByImage):
+        assert row.multiply_adds == recipes.cost(layer.model, optimizer=None).multiply_adds > 0
+    elif isinstance(layer, layers.CropAverage):
         assert row.multiply_adds % recipes.cost(layer.model, optimizer=None).multiply_adds == 0 < row.multiply_adds
     elif kind in BY_OTHER_ALGORITHMS:
         direct = np.prod(layer.kernel.shape) * np.prod(row.output_shape[:-1])

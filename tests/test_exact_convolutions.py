@@ -101,9 +101,36 @@ def test_gradients_pass_through_a_transformed_layer(products, tile, padding, act
     images = np.random.default_rng(0).normal(size=(3, 11, 9, 4)).astype("float32")
     how = {"padding": padding, "activation": activation, "bias_initializer": "normal"}
     layer = layers.WinogradConv2D(5, 3, tile=tile, rows=1, images=2, products=products, **how)
-    expected = outputs_and_gradients(layer, images)[:2]
+    plain = keras.layers.Conv2D(5, 3, **how)
+    expected = outputs_and_gradients(plain, images)[:2]
+    layer.build(images.shape)
+    layer.set_weights(plain.get_weights())
     for mine, other in zip(outputs_and_gradients(layer.transformed(), images), expected, strict=True):
         assert far(mine, other) < 3e-5
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients are taken by TensorFlow's tape")
+@pytest.mark.parametrize("products", ["batched", "compiled"])
+def test_gradients_of_gradients(products):
+    """As a penalty on gradients needs them."""
+    import tensorflow as tf
+
+    images = tf.constant(np.random.default_rng(0).normal(size=(2, 9, 8, 3)).astype("float32"))
+
+    def penalty(layer):
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                loss = tf.reduce_sum(layer(images) ** 2)
+            norm = tf.reduce_sum(tape.gradient(loss, images) ** 2)
+        return outer.gradient(norm, layer.kernel.value)
+
+    plain = keras.layers.Conv2D(5, 3, padding="same")
+    expected = penalty(plain)
+    layer = layers.WinogradConv2D(5, 3, padding="same", rows=1, products=products)
+    layer.build(images.shape)
+    layer.set_weights(plain.get_weights())
+    assert far(penalty(layer), expected) < 3e-5
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,9 @@ def convolve(images, kernel, bias, *, is_transformed, border, **how):
     in the other basis, brought back.
 
     Args:
-        images, bias, border, **how: as `_convolved` takes them.
+        images, border, **how: as `_convolved` takes them.
         kernel: `(3, 3, channels, filters)`; transformed, `((tile + 2)², channels, filters)`.
+        bias: `(filters,)`; None for none.
         is_transformed: whether it is.
 
     Returns:
@@ -43,9 +44,9 @@ def convolve(images, kernel, bias, *, is_transformed, border, **how):
     @ops.custom_gradient
     def run(images, kernel, bias):
         # TensorFlow may watch what happens in here; it cannot go back through a loop that XLA compiled, and need not.
-        images, kernel, bias = (ops.stop_gradient(tensor) for tensor in (images, kernel, bias))
-        places = kernel if is_transformed else transform_kernel(kernel, tile)
-        outputs = _convolved(images, places, bias, border=border, **how)
+        still, fixed, offset = (ops.stop_gradient(tensor) for tensor in (images, kernel, bias))
+        places = fixed if is_transformed else transform_kernel(fixed, tile)
+        outputs = _convolved(still, places, offset, border=border, **how)
 
         def gradients(*upstream_alone, upstream=None):
             upstream = upstream_alone[0] if upstream is None else upstream
@@ -54,8 +55,7 @@ def convolve(images, kernel, bias, *, is_transformed, border, **how):
             plain = _in_basis(kernel, np.linalg.pinv(_kernel_weights(tile)), (3, 3)) if is_transformed else kernel
             turned = ops.transpose(ops.flip(plain, axis=(0, 1)), (0, 1, 3, 2))
             back = {**how, "relu": False, "border": 2 - border}
-            no_bias = ops.zeros((images.shape[-1],), images.dtype)
-            by_images = _convolved(upstream, transform_kernel(turned, tile), no_bias, **back)
+            by_images = convolve(upstream, turned, None, is_transformed=False, **back)
             by_kernel = _by_places(images, upstream, tile, border)
             if not is_transformed:
                 by_kernel = _in_basis(by_kernel, _kernel_weights(tile).T, (3, 3))

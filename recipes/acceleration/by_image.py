@@ -34,8 +34,12 @@ def first_part(model, batch_size):
         return ()
     _, tensors = _followed(model)
     large = [place for place, name in enumerate(names) if _size(tensors[name]) * batch_size > LARGE]
-    narrow = [place for place, (_, _, live) in enumerate(calls[:-1]) if large and len(live) == 1 and place > large[-1]]
-    return tuple(names[: narrow[0] + 1]) if narrow else ()
+    if not large or Wiring(model).always_training:  # as BatchNormalization of a whole batch
+        return ()
+    for place in range(large[-1] + 1, len(calls) - 1):
+        if len(calls[place][2]) == len(keras.tree.flatten(tensors[names[place]])) == 1:
+            return tuple(names[: place + 1])
+    return ()
 
 
 def by_image(model, batch_size):

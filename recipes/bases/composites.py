@@ -2,6 +2,8 @@
 
 import weakref
 
+import keras
+
 import layers
 
 _GRAPHS = weakref.WeakKeyDictionary()
@@ -13,8 +15,10 @@ def composite_graph(operation):
     So a block can be frozen in part, cut, pruned and folded like the convolutions of any other network, and what is
     saved loads in Keras alone.
     """
-    if not layers.is_unfoldable(operation):
+    is_by_image = isinstance(operation, layers.ImageByImage)
+    if not is_by_image and not layers.is_unfoldable(operation):
         return None
     if operation not in _GRAPHS:
-        _GRAPHS[operation] = layers.unfold(operation)
+        inner = operation.model if is_by_image else None
+        _GRAPHS[operation] = keras.Model(inner.inputs, inner.outputs) if is_by_image else layers.unfold(operation)
     return _GRAPHS[operation]

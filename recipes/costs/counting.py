@@ -98,7 +98,8 @@ class Counter:
     def _seen(self, operation):
         inputs = tuple(_shape(tensor.shape) for tensor in operation.inputs)
         output = _shape(_whole(operation).shape) if operation.outputs else ()
-        turns = _turns(tf.get_static_value(operation.inputs[1])) if operation.type in _LOOPS else None
+        is_loop = operation.type in _LOOPS and len(operation.inputs) > 1
+        turns = _turns(tf.get_static_value(operation.inputs[1])) if is_loop else None
         return Call(operation.type, inputs, output, operation.node_def.attr, turns)
 
     def _count(self, call, notes):
@@ -123,7 +124,7 @@ class Counter:
         for node in function.node_def:
             outputs = [_dimensions(shape) for shape in node.attr["_output_shapes"].list.shape]
             given = tuple(shapes.get(_source(reference), ()) for reference in node.input if reference[0] != "^")
-            most = constants.get(_source(node.input[1])) if node.op in _LOOPS else None
+            most = constants.get(_source(node.input[1])) if node.op in _LOOPS and len(node.input) > 1 else None
             turns = None if most is None else _turns(tf.make_ndarray(most))
             if node.name in needed:
                 total += self._count(Call(node.op, given, outputs[0] if outputs else (), node.attr, turns), notes)
@@ -146,7 +147,7 @@ def _needed(function):
 
 def _turns(most):
     """The most turns of a loop: its second input, where that is a constant and a limit."""
-    return int(most) if most is not None and most >= 0 else None
+    return int(most) if most is not None and most.ndim == 0 and most >= 0 else None
 
 
 def _whole(operation):

@@ -109,9 +109,11 @@ def export(
         images = images_for_ranges(calibration, result, where)
     measured = with_crops(result, crops, average)
     model = simplified(result.model) if simplify else result.model
+    is_by_image = any(isinstance(layer, layers.ImageByImage) for layer in model.layers)
 
     def write(name, folder):
-        exported = dataclasses.replace(result, model=model)
+        is_unfolded = is_by_image and name != "saved_model"  # other runtimes have no use for its loop
+        exported = dataclasses.replace(result, model=flat_copy(model, where) if is_unfolded else model)
         if precisions[name] == "float32":
             if name == "litert" and is_mixed(flat := flat_copy(model, where)):  # whose runtime has no half precision
                 exported = dataclasses.replace(result, model=in_float32(flat, where))
@@ -194,8 +196,9 @@ def _proof(name, folder, chosen, result, tolerance, precision):
 def _check_algorithms(model, formats, where):
     """Raise ValueError where a format would hold what only TensorFlow compiles, or only this package knows."""
     others = [name for name in formats if name != "saved_model"]
-    kinds = (layers.WinogradConv2D, layers.FFTConv2D, layers.ImageByImage)
-    special = [layer.name for layer in model.layers if isinstance(layer, kinds)]
+    parts = [part.model.layers if isinstance(part, layers.ImageByImage) else [part] for part in model.layers]
+    kinds = (layers.WinogradConv2D, layers.FFTConv2D)
+    special = [layer.name for part in parts for layer in part if isinstance(layer, kinds)]
     if others and special:
         rule = f"the format {others[0]!r} takes no accelerated model"
         mend = "Export what you had before recipes.accelerate, or the SavedModel alone."
