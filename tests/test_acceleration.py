@@ -187,6 +187,19 @@ def test_large_maps_by_image_save_serve_and_take_any_batch(favourite, monkeypatc
     np.testing.assert_allclose(flat.predict(images, verbose=0), faster.predict(images, verbose=0), atol=1e-5)
 
 
+def test_other_formats_hold_no_loop_over_images(favourite, monkeypatch, tmp_path):
+    monkeypatch.setattr(by_image_module, "LARGE", 2 * 12 * 12 * 16 * 4 - 1)
+    image = keras.Input((12, 12, 3))
+    x = keras.layers.MaxPooling2D()(keras.layers.Conv2D(16, 3, padding="same", activation="relu")(image))
+    x = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(x))
+    timed = favourite("direct")
+    faster = recipes.accelerate(keras.Model(image, x), batch_size=2, verbose=False)
+    assert isinstance(faster.layers[1], layers.ImageByImage) and len(timed[-1]) == 3
+    version = recipes.export(faster, tmp_path / "served", formats=["saved_model", "keras"])
+    again = keras.saving.load_model(version / "model.keras")
+    assert {type(layer).__module__.split(".")[0] for layer in again.layers} == {"keras"}
+
+
 def test_what_has_no_first_part(monkeypatch):
     monkeypatch.setattr(by_image_module, "LARGE", 2 * 12 * 12 * 16 * 4 - 1)
     image = keras.Input((12, 12, 3))
