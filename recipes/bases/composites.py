@@ -1,4 +1,4 @@
-"""The blocks of `layers` within a network, seen as the Keras layers they are made of."""
+"""The blocks of `layers` within a network, and parts that run image by image, seen as the layers they are made of."""
 
 import weakref
 
@@ -19,6 +19,8 @@ def composite_graph(operation):
     if not is_by_image and not layers.is_unfoldable(operation):
         return None
     if operation not in _GRAPHS:
-        inner = operation.model if is_by_image else None
-        _GRAPHS[operation] = keras.Model(inner.inputs, inner.outputs) if is_by_image else layers.unfold(operation)
+        if is_by_image:
+            _GRAPHS[operation] = keras.Model(operation.model.inputs, operation.model.outputs)
+        else:
+            _GRAPHS[operation] = layers.unfold(operation)
     return _GRAPHS[operation]
