@@ -22,6 +22,7 @@ from layers.convolutions.separable_factor_conv import SeparableFactorConv, facto
 from layers.convolutions.stacked_conv import StackedConv
 from layers.convolutions.ternary_conv import TernaryConv
 from layers.convolutions.ternary_dense import TernaryDense
+from layers.convolutions.transposed_dense import TransposedDense
 from layers.convolutions.winograd_conv import WinogradConv2D
 from layers.exchange import exchange_convolutions
 from layers.heads.knn_classifier import KNNClassifier
@@ -67,6 +68,7 @@ __all__ = [
     "TernaryConv",
     "TernaryDense",
     "TransitionBlock",
+    "TransposedDense",
     "WinogradConv2D",
     "ZerosKept",
     "collapse_resize_conv",

@@ -193,4 +193,17 @@ CONVOLUTIONS = (
         (9, 10, 3),
         reference.plain_conv,
     ),
+    LayerCase(
+        "TransposedDense",
+        lambda: layers.TransposedDense(5, activation="relu"),
+        (3, 4, 7),
+        reference.transposed_dense,
+        bad=(({"units": 0}, "units=0"), ({"units": 2.5}, "units=2.5")),
+    ),
+    LayerCase(
+        "TransposedDense, without a bias",
+        lambda: layers.TransposedDense(5, activation="tanh", use_bias=False),
+        (2, 5, 7),
+        reference.transposed_dense,
+    ),
 )

@@ -177,3 +177,9 @@ def ternary_kernel(layer, kernel, weights):
 
 binary = few_bits(binary_kernel)
 ternary = few_bits(ternary_kernel)
+
+
+def transposed_dense(layer, inputs):
+    kernel, *bias = layer.get_weights()
+    outputs = inputs @ kernel.T + sum(bias)
+    return np.maximum(outputs, 0) if bias else np.tanh(outputs)

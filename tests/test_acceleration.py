@@ -270,6 +270,27 @@ def test_large_kernels_by_fourier(favourite):
     assert kinds(faster)["large"] == "FFTConv2D" and kinds(faster)["first"] == "Conv2D"
 
 
+def test_large_dense_layers_from_a_transposed_kernel_saved_and_served(favourite, tmp_path):
+    image = keras.Input((16, 16, 2))
+    x = keras.layers.Dense(512, name="large", bias_initializer="normal")(keras.layers.Flatten()(image))
+    x = keras.layers.Dense(3, name="small", activation="softmax")(keras.layers.ReLU(name="relu")(x))
+    model = keras.Model(image, x)
+    favourite("transposed")
+    faster = recipes.accelerate(model)
+    assert kinds(faster)["large"] == "TransposedDense" and kinds(faster)["small"] == "Dense"
+    assert "relu" not in kinds(faster) and faster.get_layer("large").activation is keras.activations.relu
+    images = sample_photos(5, (16, 16), 2)
+    assert far(faster(images), model(images)) < 1e-5
+    faster.save(tmp_path / "faster.keras")
+    faster.export(tmp_path / "served", verbose=False)
+    loaded, served = keras.saving.load_model(tmp_path / "faster.keras"), tf.saved_model.load(tmp_path / "served")
+    for count in (5, 1):
+        assert far(loaded(images[:count]), faster(images[:count])) == 0
+        assert far(served.serve(images[:count]), faster(images[:count])) < 1e-6
+    with pytest.raises(ValueError, match="takes no accelerated model"):
+        _check_algorithms(faster, ("litert",), "export")
+
+
 def test_direct_convolution_stays_where_it_is_fastest(favourite):
     favourite("direct")
     faster = recipes.accelerate(make_network())

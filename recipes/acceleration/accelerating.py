@@ -1,4 +1,4 @@
-"""recipes.accelerate: the same network, each convolution by the algorithm that is fastest on this machine."""
+"""recipes.accelerate: the same network, each layer by the algorithm that is fastest on this machine."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ from recipes.timing import alternating
 from recipes.values import Result
 
 TOLERANCE = 1e-4  # of the largest output
-_EXACT = ("winograd 2", "fft")  # round like direct convolution
+_EXACT = ("winograd 2", "fft", "transposed")  # round like Keras' own
 _COMPARED = 8  # photos
 
 
@@ -36,7 +36,8 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     1. Unfold nested models and blocks, and fold each BatchNormalization into the convolution before it; collapse
        ResizeConv layers; put ReLU behind max-pooling.
     2. Time each convolution on the device it will run on: direct, by Winograd's minimal filtering, by the fast Fourier
-       transform. What was timed once on this kind of machine is looked up.
+       transform; and each large dense layer: as it is, and with its kernel transposed. What was timed once on this kind
+       of machine is looked up.
     3. Put the fastest in its place, its kernel transformed once and for all, a ReLU that follows fused into it. On
        a CPU, send the first layers, where maps of a whole batch are large, one image at a time if that is faster.
     4. Compare the outputs with those of `model` on photographs, in float32 throughout, and the time of both on a batch:
@@ -87,9 +88,9 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     timings = Timings()
     alone = first_part(simple, batch_size)
     shapes = {
-        layer.name: (1 if layer.name in alone else batch_size, *layer.input.shape[1:]) for layer in _convolutions(exact)
+        layer.name: (1 if layer.name in alone else batch_size, *layer.input.shape[1:]) for layer in _timed_layers(exact)
     }
-    shown = keras.utils.Progbar(len(shapes), unit_name="convolution") if verbose and shapes else None
+    shown = keras.utils.Progbar(len(shapes), unit_name="layer") if verbose and shapes else None
     faster = _with_fastest(simple, shapes, timings, alone, shown=shown)
     if faster is not simple and not _agree(faster, images, expected, batch_size):
         faster = _with_fastest(simple, shapes, timings, alone, _EXACT)
@@ -135,14 +136,14 @@ def _known_size(model, image_size):
     return size
 
 
-def _convolutions(flat):
-    """Those that are called once, so that their kernel may be kept for one size of images."""
-    calls = Wiring(flat).calls
-    return [layer for layer in flat.layers if isinstance(layer, keras.layers.Conv2D) and calls[layer.name] == 1]
+def _timed_layers(flat):
+    """Convolutions and dense layers that are called once, so that their kernel may be kept for one size of images."""
+    kinds, calls = (keras.layers.Conv2D, keras.layers.Dense), Wiring(flat).calls
+    return [layer for layer in flat.layers if isinstance(layer, kinds) and calls[layer.name] == 1]
 
 
 def _with_fastest(model, shapes, timings, alone, names=None, shown=None):
-    """The model with the fastest algorithm for each convolution; itself where that is direct everywhere.
+    """The model with the fastest algorithm for each layer; itself where that is Keras' own everywhere.
 
     Those named in `alone` take one image at a time, however many come.
     """

@@ -1,4 +1,6 @@
-"""The algorithms that can take a convolution's place."""
+"""The algorithms that can take the place of a convolution or a dense layer."""
+
+import math
 
 import keras
 
@@ -6,19 +8,23 @@ import layers
 
 _LEAST_CHANNELS = 16  # with fewer, bringing pixels into another basis costs more than any product saves
 _LEAST_KERNEL = 7  # for the Fourier transform
+_LEAST_WEIGHTS = 2**18  # of a dense layer: fewer are read in no time
 _GROUP = 4  # images at once where maps are small: fewer make thin products, more leave the cache
 
 
 def candidates(layer, input_shape):
-    """`{name: configuration}` of layers that compute what a built convolution computes, by other algorithms.
+    """`{name: configuration}` of layers that compute what a built convolution or dense layer computes, otherwise.
 
     Args:
         layer: operation of a model.
-        input_shape: `(batch, height, width, channels)` as it will run, all known.
+        input_shape: as it will run, all known: `(batch, height, width, channels)` of a convolution.
 
     Returns:
-        name to `(class, arguments beside those of the convolution)`; empty where only direct convolution applies.
+        name to `(class, arguments beside those of the layer)`; empty where only the layer itself applies.
     """
+    if type(layer) is keras.layers.Dense:
+        is_worth = math.prod(layer.kernel.shape) >= _LEAST_WEIGHTS and None not in input_shape
+        return {"transposed": (layers.TransposedDense, {})} if is_worth and _is_single(layer) else {}
     if type(layer) is not keras.layers.Conv2D or not _is_plain(layer):
         return {}
     batch, height, width, channels = input_shape
@@ -53,20 +59,33 @@ def _is_plain(layer):
         tuple(layer.strides) == tuple(layer.dilation_rate) == (1, 1)
         and layer.groups == 1
         and layer.data_format == "channels_last"
-        and layer.dtype_policy.name == "float32"
-        and not layer.lora_enabled
+        and _is_single(layer)
     )
+
+
+def _is_single(layer):
+    """Whether it computes in single precision, with its own weights alone."""
+    return layer.dtype_policy.name == "float32" and not layer.lora_enabled
 
 
 def made(layer, kind, arguments, **changes):
     """A layer of another algorithm with the arguments of `layer`, not built."""
-    return kind.from_config(layer.get_config() | arguments | changes)
+    config = layer.get_config()
+    if kind is layers.TransposedDense:
+        config = {name: config[name] for name in ("name", "dtype", "units", "activation", "use_bias")}
+        config["kernel_initializer"] = "zeros"  # as quick as it gets: weights come after
+    return kind.from_config(config | arguments | changes)
 
 
 def for_serving(layer, kind, arguments, input_shape, **changes):
     """A layer of another algorithm with the weights of a built `layer`, its kernel transformed once and for all."""
     other = made(layer, kind, arguments, **changes)
     other.build(input_shape)
+    if kind is layers.TransposedDense:
+        other.kernel.assign(keras.ops.transpose(layer.kernel))
+        if layer.use_bias:
+            other.bias.assign(layer.bias)
+        return other
     other.set_weights(layer.get_weights())
     return other.transformed(input_shape) if kind is layers.FFTConv2D else other.transformed()
 

@@ -1,4 +1,4 @@
-"""Which algorithm is fastest for a convolution on this machine: timed once, then looked up."""
+"""Which algorithm is fastest for a convolution or a dense layer on this machine: timed once, then looked up."""
 
 import json
 import statistics
@@ -14,15 +14,15 @@ from recipes.timing import alternating
 
 DIRECT = "direct"
 HOPELESS = 1.5  # times as slow as the quickest in one call: no more calls are spent on it
-_LEAST_GAIN = 1.05  # times as fast as direct convolution, or it stays: less is within the noise
+_LEAST_GAIN = 1.05  # times as fast as Keras' own, or that stays: less is within the noise
 
 
 def fastest(layer, input_shape, timings, *, is_trained=False, names=None):
-    """`(class, arguments)` of the fastest algorithm for a built convolution; None for direct convolution.
+    """`(class, arguments)` of the fastest algorithm for a built convolution or dense layer; None for Keras' own.
 
     Args:
-        layer: operation of a model; anything but a convolution stays as it is.
-        input_shape: `(batch, height, width, channels)`, all known.
+        layer: operation of a model; anything else stays as it is.
+        input_shape: `(batch, height, width, channels)` or `(batch, features)`, all known.
         timings: Timings.
         is_trained: whether a step of training is timed, outputs and all gradients, instead of the outputs.
         names: algorithms that may be used; None for all.
@@ -65,14 +65,16 @@ def fastest_algorithms(model, batch_size, *, is_trained=False):
 
 
 def _described(layer, input_shape, is_trained):
+    if isinstance(layer, keras.layers.Dense):
+        sizes = [layer.units]
+    else:
+        sizes = [list(layer.kernel_size), layer.filters, layer.padding]
     activation = keras.activations.serialize(layer.activation)
     return json.dumps(
         [
             "training" if is_trained else "inference",
             list(input_shape),
-            list(layer.kernel_size),
-            layer.filters,
-            layer.padding,
+            *sizes,
             layer.use_bias,
             activation if isinstance(activation, str) else "other",
         ]
@@ -80,8 +82,8 @@ def _described(layer, input_shape, is_trained):
 
 
 def _timed(layer, input_shape, options, is_trained):
-    """Median seconds of each option, and of direct convolution; None for one that this machine cannot run."""
-    plain = made(layer, keras.layers.Conv2D, {})
+    """Median seconds of each option, and of Keras' own; None for one that this machine cannot run."""
+    plain = made(layer, type(layer), {})
     plain.build(input_shape)
     images = tf.random.stateless_normal(input_shape, (0, 1))
     runs = {DIRECT: _run(plain, images, is_trained)}

@@ -197,7 +197,7 @@ def _check_algorithms(model, formats, where):
     """Raise ValueError where a format would hold what only TensorFlow compiles, or only this package knows."""
     others = [name for name in formats if name != "saved_model"]
     parts = [part.model.layers if isinstance(part, layers.ImageByImage) else [part] for part in model.layers]
-    kinds = (layers.WinogradConv2D, layers.FFTConv2D)
+    kinds = (layers.WinogradConv2D, layers.FFTConv2D, layers.TransposedDense)
     special = [layer.name for part in parts for layer in part if isinstance(layer, kinds)]
     if others and special:
         rule = f"the format {others[0]!r} takes no accelerated model"
