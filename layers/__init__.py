@@ -30,6 +30,7 @@ from layers.heads.knn_loss import KNNLoss
 from layers.heads.nca_loss import NCALoss
 from layers.heads.student_nca_loss import StudentNCALoss
 from layers.image_by_image import ImageByImage
+from layers.inner_layers import inner_layers
 from layers.packing import packed_weights, unpack_weights
 from layers.prelu import prelu
 from layers.quantization.fake_quantize import FakeQuantize
@@ -74,6 +75,7 @@ __all__ = [
     "collapse_resize_conv",
     "exchange_convolutions",
     "factor_convolution",
+    "inner_layers",
     "is_quantizable",
     "is_unfoldable",
     "packed_weights",

@@ -4,6 +4,7 @@ import keras
 
 from layers._arguments import complaint
 from layers.heads.knn_classifier import KNNClassifier
+from layers.inner_layers import inner_layers
 
 
 def exchange_convolutions(model, kind, **arguments):
@@ -41,18 +42,13 @@ def exchange_convolutions(model, kind, **arguments):
         raise TypeError(complaint(where, "kind must be a class of convolutions", repr(kind), mend))
     kind(1, 3, **arguments)  # what is wrong with the arguments is wrong for every layer
 
-    normalizations = []
-
-    def exchanged(layer):
-        new = _exchanged(layer, kind, arguments)
-        if isinstance(new, keras.layers.Normalization):
-            normalizations.append(new)
-        return new
-
-    other = keras.models.clone_model(model, clone_function=exchanged, recursive=True)
+    other = keras.models.clone_model(
+        model, clone_function=lambda layer: _exchanged(layer, kind, arguments), recursive=True
+    )
     other.set_weights(model.get_weights())
-    for layer in normalizations:
-        layer.finalize_state()  # it computes with a copy of its weights
+    for layer in inner_layers(other):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with a copy of its weights
     return other
 
 

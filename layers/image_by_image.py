@@ -57,7 +57,7 @@ class ImageByImage(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=None):
-        if training or inputs.shape[0] == 1:
+        if training or inputs.shape[0] in (0, 1):
             return self.model(inputs, training=training)
         return keras.ops.map(lambda image: self.model(image[None], training=False)[0], inputs)
 

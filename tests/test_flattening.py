@@ -71,6 +71,11 @@ def test_statistics_of_a_normalization_come_along(random):
     same(in_float32(model, "test"), model, images)
     np.testing.assert_allclose(halved(model, "bfloat16", "test")(images), model(images), atol=0.02)
     same(layers.exchange_convolutions(model, layers.PatchConv2D), model, images)
+    crops = keras.Input((7, 7, 3))
+    averaged = keras.Model(crops, layers.CropAverage(model, crops=2)(crops))
+    images = random.uniform(0, 255, (2, 7, 7, 3)).astype("float32")
+    same(flat_copy(averaged, "test"), averaged, images)
+    same(layers.exchange_convolutions(averaged, layers.PatchConv2D), averaged, images)
 
 
 def test_a_head_of_neighbours_comes_along_with_its_examples(random):

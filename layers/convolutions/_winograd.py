@@ -167,7 +167,7 @@ def _in_groups(function, images, size):
     if batch == size:
         return function(images)
     if batch is not None and batch < size:
-        return function(images) if batch == 1 else _in_groups(function, images, 1)
+        return function(images) if batch <= 1 else _in_groups(function, images, 1)
     if batch is None:
         batch = ops.shape(images)[0]
     count = batch // size

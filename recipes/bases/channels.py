@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+import layers
 from recipes.bases.preprocessing import widened_constants
 from recipes.checks import complaint
 
@@ -49,8 +50,9 @@ def transfer(where, old, new):
 def set_weights(layer, values):
     """`layer.set_weights(values)` that takes effect in Normalization too, which computes with a copy of its weights."""
     layer.set_weights(values)
-    if isinstance(layer, keras.layers.Normalization):
-        layer.finalize_state()
+    for inner in layers.inner_layers(layer):
+        if isinstance(inner, keras.layers.Normalization):
+            inner.finalize_state()
 
 
 def widened_kernel(kernel, channels):
