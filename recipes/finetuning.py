@@ -11,7 +11,7 @@ from recipes.data.batches import predict_split
 from recipes.evaluation import measure, unmeasured
 from recipes.neighbours.fitting import fit_knn
 from recipes.probing.fitting import fit_head
-from recipes.probing.planning import CHOSEN, choose_plan, noted_choice
+from recipes.probing.planning import CHOSEN, network_by_choice, noted_choice
 from recipes.saving import ready_to_measure
 from recipes.training.augmentation import flips
 from recipes.training.checkpoints import Remembered
@@ -225,23 +225,29 @@ def finetune(
         strategy = placement()
         with strategy.scope(), dtype_policy(precision):
             check_alone(strategy, training)
-            build = functools.partial(network_for, data, base, weights=weights, dropout=dropout, seed=seed, where=where)
-            make = functools.partial(build, head=head, embedding=embedding_width(training))
-            network, chosen = make(features=features), None
+            make = functools.partial(
+                network_for,
+                data,
+                base,
+                weights=weights,
+                head=head,
+                features=features,
+                embedding=embedding_width(training),
+                dropout=dropout,
+                seed=seed,
+                where=where,
+            )
+            network, chosen = make(), None
             clock.lap("building")
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
             stages = stages_of(pretrained=network.pretrained)
             if plan == "auto":
-                is_linear = head in HEADS and training.loss is None
-                linear = network if is_linear else build(head="linear", features=features)
-                chosen = noted_choice(checkpoints) or choose_plan(linear, data, training, stages[0].learning_rate)
-                if not is_linear:
-                    chosen = dataclasses.replace(chosen, head_start="random")
-                say(verbose, chosen.line)
-                if chosen.features is not None:
-                    network = make(features=chosen.features)
-                stages = stages_of(pretrained=network.pretrained, plan=chosen.plan)
+                noted, is_linear = noted_choice(checkpoints), head in HEADS and training.loss is None
+                network, stages, chosen = network_by_choice(
+                    network, make, data, training, stages_of, is_linear=is_linear, noted=noted
+                )
                 head_start = chosen.head_start
+                say(verbose, chosen.line)
                 clock.lap("choosing")
             if stochastic_depth:
                 network = with_drop_paths(network, stochastic_depth, seed, where)

@@ -1,14 +1,17 @@
 """Finding a learning rate before training."""
 
+import functools
 import inspect
 import os
 from pathlib import Path
 from typing import Any
 
-from recipes.bases import list_bases, network_for
+from recipes.bases import HEADS, list_bases, network_for
 from recipes.bases.drop_paths import with_drop_paths
 from recipes.checks import check_number, check_whole, complaint
 from recipes.finetuning import finetune
+from recipes.probing.fitting import fit_head
+from recipes.probing.planning import network_by_choice
 from recipes.saving import load
 from recipes.training.devices import dtype_policy, placement
 from recipes.training.given_data import open_data
@@ -71,7 +74,7 @@ def find_lr(
         weights: as in `recipes.finetune`.
         image_size: as in `recipes.finetune`, pixels.
         head: as in `recipes.finetune`.
-        plan: as in `recipes.finetune`.
+        plan: as in `recipes.finetune`; `"auto"` is chosen first, as there.
         stage: number of the stage in its plan, from 0. Later ones are tried from the weights at the start of the run.
         layer_ratios: as in `recipes.finetune`.
         layer_decay: as in `recipes.finetune`.
@@ -123,7 +126,8 @@ def find_lr(
         strategy = placement()
         with strategy.scope(), dtype_policy(precision):
             check_alone(strategy, training)
-            network = network_for(
+            make = functools.partial(
+                network_for,
                 data,
                 base,
                 weights=weights,
@@ -133,11 +137,19 @@ def find_lr(
                 seed=seed,
                 where=where,
             )
+            network, chosen = make(), None
+            stages, decided = setup.stages_of(pretrained=network.pretrained), {}
+            if plan == "auto":
+                is_linear = head in HEADS and training.loss is None
+                network, stages, chosen = network_by_choice(
+                    network, make, data, training, setup.stages_of, is_linear=is_linear
+                )
             if stochastic_depth:
                 network = with_drop_paths(network, stochastic_depth, seed, where)
-            stages, decided = setup.stages_of(pretrained=network.pretrained), {}
             _check_stage(stage, stages, where)
             parts = frozen_parts(network, data, stages, training, decided)
+            if chosen is not None and chosen.head_start == "fitted":
+                fit_head(network, data, seed=seed)
             ramp = Ramp(lowest, highest, steps, runs)
             return sweep_rates(network, data, stages[stage], stage, training, parts, decided, ramp)
 

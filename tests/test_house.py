@@ -39,7 +39,7 @@ ROOM_MAY_IMPORT = {
         *("neighbours", "probing"),
     },
     "probing": {"checks", "files", "values", "data", "bases", "training", "acceleration"},
-    "rate_finding": {"checks", "values", "data", "bases", "training", "saving", "finetuning"},
+    "rate_finding": {"checks", "values", "data", "bases", "training", "probing", "saving", "finetuning"},
     "sanity": {
         *("checks", "files", "values", "data", "bases", "training", "saving", "advising", "finetuning", "reporting"),
     },

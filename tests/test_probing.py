@@ -533,11 +533,19 @@ def test_auto_is_what_it_names_and_goes_on_where_it_was_stopped(digits, tmp_path
         with pytest.raises(KeyboardInterrupt):
             recipes.finetune("small_resnet", data, plan="auto", out=tmp_path / "run", **options)
     with monkeypatch.context() as patch:
-        patch.setattr("recipes.finetuning.choose_plan", None)
+        patch.setattr("recipes.probing.planning.choose_plan", None)
         resumed = recipes.finetune("small_resnet", data, plan="auto", out=tmp_path / "run", **options)
     same_weights(result, resumed)
     assert resumed.report.settings["chosen"] == chosen
     assert recipes.load(tmp_path / "run").report.settings["chosen"] == chosen
+
+
+def test_the_rate_is_sought_for_the_plan_that_is_chosen(digits):
+    """Features, stages and the head's start are those of the choice, here a fitted head alone."""
+    data = some(digits, 9)
+    chosen, head = (recipes.find_lr("small_resnet", data, plan=plan, steps=20, runs=1) for plan in ("auto", "head"))
+    assert chosen.stage == head.stage == "head"
+    assert chosen.losses[0] < 0.5 * head.losses[0]
 
 
 class Stopped:

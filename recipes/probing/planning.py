@@ -115,6 +115,28 @@ def noted_choice(checkpoints):
     return None if noted is None else Choice(**noted)
 
 
+def network_by_choice(network, make, data, training, stages_of, *, is_linear, noted=None):
+    """What `plan="auto"` comes to: `(Network, its stages, Choice)`.
+
+    Args:
+        network: Network, as it is before the choice.
+        make: function of `network_for` that gives such a Network, of other `head`, `embedding` or `features`.
+        data: Data.
+        training: Training.
+        stages_of: the stages of a plan, from a Setup.
+        is_linear: whether the head is one Dense, as the features are measured with.
+        noted: Choice of the run that goes on; None measures.
+    """
+    linear = network if is_linear else make(head="linear", embedding=None)
+    rate = stages_of(pretrained=network.pretrained)[0].learning_rate
+    chosen = noted or choose_plan(linear, data, training, rate)
+    if not is_linear:
+        chosen = dataclasses.replace(chosen, head_start="random")
+    if chosen.features is not None:
+        network = make(features=chosen.features)
+    return network, stages_of(pretrained=network.pretrained, plan=chosen.plan), chosen
+
+
 def choose_plan(network, data, training, learning_rate):
     """The Choice for a Network with a linear head, whose weights are the same again afterwards.
 
