@@ -164,13 +164,14 @@ def measure(name, batch, rounds, has_peers, folder):
             "ratio_to_keras": round(statistics.median(ratios), 3),
         }
     expected, outputs = (model.predict(images, verbose=0) for model in (network, faster))
-    parts = [part.model.layers if isinstance(part, layers.ImageByImage) else [part] for part in faster.layers]
-    kinds = [type(layer).__name__ for part in parts for layer in part]
+    kinds = [type(layer).__name__ for layer in layers.inner_layers(faster)]
+    by_image = next((layer.model.layers[-1].name for layer in faster.layers if hasattr(layer, "model")), None)
     return {
         "batch": batch,
         "accelerate_seconds": round(took, 1),
         "winograd_layers": kinds.count("WinogradConv2D"),
-        "image_by_image": next((part[-1].name for part in parts if len(part) > 1), None),
+        "transposed_layers": kinds.count("TransposedDense"),
+        "image_by_image": by_image,
         "difference": float(np.abs(outputs - expected).max() / np.abs(expected).max()),
         "ways": ways,
     }

@@ -15,13 +15,12 @@ that trains most of the network takes about an hour, which `--epochs` bounds.
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
 
 from machine import print_json
-from sets import add_arguments, asked_cases, subset
+from sets import add_arguments, asked_cases, means, subset
 
 import recipes
 
@@ -51,21 +50,15 @@ def case(name, base, data, per_class, asked):
         for plan in PLANS:
             rows.append(run(part, base, plan, seed, asked.epochs))
             print(name, len(part.train), rows[-1], file=sys.stderr, flush=True)
-    means = {
-        plan: {
-            what: round(statistics.mean(row[what] for row in rows if row["plan"] == plan), 4)
-            for what in ("accuracy", "seconds")
-        }
-        for plan in PLANS
-    }
-    best = max(means[plan]["accuracy"] for plan in PLANS if plan != "auto")
+    by_plan = means(rows, "plan", 4)
+    best = max(by_plan[plan]["accuracy"] for plan in PLANS if plan != "auto")
     return {
         "set": name,
         "base": base,
         "per_class": per_class or round(len(part.train) / len(data.class_names)),
         "images": {split: len(getattr(part, split)) for split in ("train", "valid", "test")},
-        "means": means,
-        "auto_behind_best": round(best - means["auto"]["accuracy"], 4),
+        "means": by_plan,
+        "auto_behind_best": round(best - by_plan["auto"]["accuracy"], 4),
         "runs": rows,
     }
 

@@ -1,6 +1,7 @@
 """Data sets that several benchmarks measure on: by name, at several sizes, with a base each."""
 
 import dataclasses
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,17 @@ def asked_cases(parser, asked):
         sizes = [count for count in asked.per_class if count <= most] + [None] * (name == "hymenoptera")
         for per_class in sizes:
             yield name, base, data, per_class
+
+
+def means(rows, by, digits):
+    """`{kind: {"accuracy": mean, "seconds": mean}}` of rows, each of the kind `row[by]`."""
+    return {
+        kind: {
+            what: round(statistics.mean(row[what] for row in rows if row[by] == kind), digits)
+            for what in ("accuracy", "seconds")
+        }
+        for kind in dict.fromkeys(row[by] for row in rows)
+    }
 
 
 def load(name, base, asked):

@@ -12,13 +12,12 @@ seeds of all `hymenoptera` on 2 cores, half of that for three of a hundred small
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
 
 from machine import print_json
-from sets import add_arguments, asked_cases, subset
+from sets import add_arguments, asked_cases, means, subset
 
 import recipes
 
@@ -46,14 +45,8 @@ def case(name, base, data, per_class, asked):
         for kind, views in KINDS.items():
             rows.append({"kind": kind, "seed": seed, **measured(name, base, part, views, seed)})
             print(name, len(part.train), rows[-1], file=sys.stderr, flush=True)
-    means = {
-        kind: {
-            what: round(statistics.mean(row[what] for row in rows if row["kind"] == kind), 3)
-            for what in ("accuracy", "seconds")
-        }
-        for kind in KINDS
-    }
-    return {"set": name, "base": base, "train_images": len(part.train), "means": means, "runs": rows}
+    how_many = {"train_images": len(part.train), "test_images": len(part.test)}
+    return {"set": name, "base": base, **how_many, "means": means(rows, "kind", 3), "runs": rows}
 
 
 def main():
@@ -61,7 +54,7 @@ def main():
     add_arguments(parser, per_class=[10])
     parser.add_argument("--seeds", type=int, default=3)
     asked = parser.parse_args()
-    print_json({"cases": [case(*which, asked) for which in asked_cases(parser, asked)]})
+    print_json({"seeds": asked.seeds, "cases": [case(*which, asked) for which in asked_cases(parser, asked)]})
 
 
 if __name__ == "__main__":
