@@ -5,13 +5,13 @@ import functools
 import os
 from typing import Any
 
-from recipes.bases import HEADS, network_for
+from recipes.bases import network_for
 from recipes.bases.drop_paths import with_drop_paths, without_drop_paths
 from recipes.data.batches import predict_split
 from recipes.evaluation import measure, unmeasured
 from recipes.neighbours.fitting import fit_knn
 from recipes.probing.fitting import fit_head
-from recipes.probing.planning import CHOSEN, network_by_choice, noted_choice
+from recipes.probing.planning import CHOSEN, noted_choice, planned
 from recipes.saving import ready_to_measure
 from recipes.training.augmentation import flips
 from recipes.training.checkpoints import Remembered
@@ -242,10 +242,8 @@ def finetune(
             checkpoints = checkpoints_of(folder) if folder is not None else Remembered() if on_nan == "retry" else None
             stages = stages_of(pretrained=network.pretrained)
             if plan == "auto":
-                noted, is_linear = noted_choice(checkpoints), head in HEADS and training.loss is None
-                network, stages, chosen = network_by_choice(
-                    network, make, data, training, stages_of, is_linear=is_linear, noted=noted
-                )
+                noted = noted_choice(checkpoints)
+                network, stages, chosen = planned(network, head, make, data, training, stages_of, noted)
                 head_start = chosen.head_start
                 say(verbose, chosen.line)
                 clock.lap("choosing")

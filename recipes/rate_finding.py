@@ -6,19 +6,19 @@ import os
 from pathlib import Path
 from typing import Any
 
-from recipes.bases import HEADS, list_bases, network_for
+from recipes.bases import list_bases, network_for
 from recipes.bases.drop_paths import with_drop_paths
 from recipes.checks import check_number, check_whole, complaint
 from recipes.finetuning import finetune
 from recipes.probing.fitting import fit_head
-from recipes.probing.planning import network_by_choice
+from recipes.probing.planning import planned
 from recipes.saving import load
 from recipes.training.devices import dtype_policy, placement
 from recipes.training.given_data import open_data
 from recipes.training.learning_rate_finder import Ramp, sweep_rates
 from recipes.training.objectives import embedding_width
 from recipes.training.preparing import BATCH, check_alone, for_data, prepare
-from recipes.training.progress import collector_spared
+from recipes.training.progress import collector_spared, say
 from recipes.training.stages import frozen_parts
 from recipes.values import Result
 
@@ -56,7 +56,8 @@ def find_lr(
 ):
     """Find the learning rate of `finetune` by a range test: train at a rate that rises, and look at the loss.
 
-    1. Open the data and build the network, as `finetune` would.
+    1. Open the data and build the network, as `finetune` would; with `plan="auto"`, measure, choose and say so, as it
+       would too.
     2. Run what the stage leaves frozen once over the images; the rows stay in the cache, where `finetune` finds them.
     3. Train the stage by its own step (optimizer with layer-wise rates, augmentation, loss, batches) at a rate that
        rises evenly in the logarithm; stop when the loss has run away. Begin again from the same weights, in another
@@ -66,7 +67,7 @@ def find_lr(
 
     What it is given stays as it is: a copy trains, and that one's weights, statistics and random states are brought
     back after each run, bit by bit. Each step takes as long as one of training; on a frozen part that is kept, all
-    take a second or two.
+    take a second or two, to which `plan="auto"` adds what choosing takes.
 
     Args:
         base: as in `recipes.finetune`; a `Result`, or the folder of one, stands for its model.
@@ -140,10 +141,8 @@ def find_lr(
             network, chosen = make(), None
             stages, decided = setup.stages_of(pretrained=network.pretrained), {}
             if plan == "auto":
-                is_linear = head in HEADS and training.loss is None
-                network, stages, chosen = network_by_choice(
-                    network, make, data, training, setup.stages_of, is_linear=is_linear
-                )
+                network, stages, chosen = planned(network, head, make, data, training, setup.stages_of)
+                say(training.verbose, chosen.line)
             if stochastic_depth:
                 network = with_drop_paths(network, stochastic_depth, seed, where)
             _check_stage(stage, stages, where)

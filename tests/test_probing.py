@@ -540,12 +540,25 @@ def test_auto_is_what_it_names_and_goes_on_where_it_was_stopped(digits, tmp_path
     assert recipes.load(tmp_path / "run").report.settings["chosen"] == chosen
 
 
-def test_the_rate_is_sought_for_the_plan_that_is_chosen(digits):
-    """Features, stages and the head's start are those of the choice, here a fitted head alone."""
+def test_the_rate_is_sought_for_the_plan_that_is_chosen(digits, monkeypatch, capsys):
+    """The head's start, the stages and the features are those of the choice."""
     data = some(digits, 9)
-    chosen, head = (recipes.find_lr("small_resnet", data, plan=plan, steps=20, runs=1) for plan in ("auto", "head"))
+    options = {"steps": 20, "runs": 1}
+    chosen, head = (recipes.find_lr("small_resnet", data, plan=plan, **options) for plan in ("auto", "head"))
     assert chosen.stage == head.stage == "head"
     assert chosen.losses[0] < 0.5 * head.losses[0]
+    assert 'plan="auto" chose' in capsys.readouterr().out
+
+    choice = planning.Choice("all", "stage0_block1", "random", "it is said so.")
+    monkeypatch.setattr(planning, "choose_plan", lambda *_: choice)
+    swept = []
+    monkeypatch.setattr("recipes.rate_finding.sweep_rates", lambda network, *_: swept.append(network))
+    recipes.find_lr("small_resnet", data, plan="auto", **options)
+    (network,) = swept
+    assert network.blocks[-1].name == "stage0_block1"
+    monkeypatch.undo()
+    monkeypatch.setattr(planning, "choose_plan", lambda *_: planning.Choice("all", None, "random", "it is said so."))
+    assert recipes.find_lr("small_resnet", data, plan="auto", **options).stage == "all"
 
 
 class Stopped:

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from recipes.bases import HEADS
 from recipes.data.batches import predict_split
 from recipes.data.loading import pick
 from recipes.probing.classifiers import fitted_linear, linear_answers, stratified
@@ -115,18 +116,19 @@ def noted_choice(checkpoints):
     return None if noted is None else Choice(**noted)
 
 
-def network_by_choice(network, make, data, training, stages_of, *, is_linear, noted=None):
+def planned(network, head, make, data, training, stages_of, noted=None):
     """What `plan="auto"` comes to: `(Network, its stages, Choice)`.
 
     Args:
         network: Network, as it is before the choice.
+        head: its head, as `finetune` takes it.
         make: function of `network_for` that gives such a Network, of other `head`, `embedding` or `features`.
         data: Data.
         training: Training.
         stages_of: the stages of a plan, from a Setup.
-        is_linear: whether the head is one Dense, as the features are measured with.
         noted: Choice of the run that goes on; None measures.
     """
+    is_linear = head in HEADS and training.loss is None
     linear = network if is_linear else make(head="linear", embedding=None)
     rate = stages_of(pretrained=network.pretrained)[0].learning_rate
     chosen = noted or choose_plan(linear, data, training, rate)
