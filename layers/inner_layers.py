@@ -4,7 +4,7 @@ import keras
 
 
 def inner_layers(layer):
-    """A layer and all layers within it, at any depth, those of models and those that others wrap.
+    """A layer and all layers within it, at any depth: those of models, and those that a layer has as attributes.
 
     Args:
         layer: keras.Layer or keras.Model.
@@ -23,6 +23,15 @@ def inner_layers(layer):
         part = waiting.pop()
         if isinstance(part, keras.Layer) and id(part) not in found:
             found[id(part)] = part
-            wrapped = [getattr(part, name, None) for name in ("layer", "model")]
-            waiting.extend(reversed([*getattr(part, "layers", ()), *wrapped]))
+            waiting.extend(reversed(part.layers if isinstance(part, keras.Model) else _attributes(part)))
     return list(found.values())
+
+
+def _attributes(layer):
+    """What a layer has, the items of lists, tuples and dictionaries one by one."""
+    items = []
+    for value in vars(layer).values():
+        if isinstance(value, dict):
+            value = value.values()
+        items.extend(value if isinstance(value, (list, tuple, type({}.values()))) else [value])
+    return items

@@ -182,4 +182,4 @@ ternary = few_bits(ternary_kernel)
 def transposed_dense(layer, inputs):
     kernel, *bias = layer.get_weights()
     outputs = inputs @ kernel.T + sum(bias)
-    return np.maximum(outputs, 0) if bias else np.tanh(outputs)
+    return {"relu": lambda values: np.maximum(values, 0), "tanh": np.tanh}[layer.activation.__name__](outputs)

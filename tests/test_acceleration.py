@@ -20,6 +20,7 @@ from recipes.acceleration.samples import sample_photos
 from recipes.acceleration.timings import Timings
 from recipes.bases.flattening import flat_copy
 from recipes.bases.folding import folded
+from recipes.bases.heads import without_classifier
 from recipes.bases.simplifying import simplified
 from recipes.data.loading import pick
 from recipes.serving.exporting import _check_algorithms
@@ -273,12 +274,16 @@ def test_large_kernels_by_fourier(favourite):
 def test_large_dense_layers_from_a_transposed_kernel_saved_and_served(favourite, tmp_path):
     image = keras.Input((16, 16, 2))
     x = keras.layers.Dense(512, name="large", bias_initializer="normal")(keras.layers.Flatten()(image))
-    x = keras.layers.Dense(3, name="small", activation="softmax")(keras.layers.ReLU(name="relu")(x))
-    model = keras.Model(image, x)
+    x = keras.layers.Reshape((2, 256))(keras.layers.ReLU(name="relu")(x))
+    x = keras.layers.Dense(1024, name="rows", use_bias=False)(x)
+    x = keras.layers.Dense(3, name="small")(keras.layers.Flatten()(x))
+    model = keras.Model(image, keras.layers.Dense(90000, name="last", activation="softmax")(x))
     favourite("transposed")
     faster = recipes.accelerate(model)
-    assert kinds(faster)["large"] == "TransposedDense" and kinds(faster)["small"] == "Dense"
-    assert "relu" not in kinds(faster) and faster.get_layer("large").activation is keras.activations.relu
+    found = kinds(faster)
+    assert found["large"] == found["rows"] == found["last"] == "TransposedDense" and found["small"] == "Dense"
+    assert "relu" not in found and faster.get_layer("large").activation is keras.activations.relu
+    assert without_classifier(faster).shape == (None, 3)
     images = sample_photos(5, (16, 16), 2)
     assert far(faster(images), model(images)) < 1e-5
     faster.save(tmp_path / "faster.keras")
@@ -287,8 +292,18 @@ def test_large_dense_layers_from_a_transposed_kernel_saved_and_served(favourite,
     for count in (5, 1):
         assert far(loaded(images[:count]), faster(images[:count])) == 0
         assert far(served.serve(images[:count]), faster(images[:count])) < 1e-6
-    with pytest.raises(ValueError, match="takes no accelerated model"):
-        _check_algorithms(faster, ("litert",), "export")
+    for accelerated in (faster, keras.Sequential([keras.Input((16, 16, 2)), faster])):
+        with pytest.raises(ValueError, match="takes no accelerated model"):
+            _check_algorithms(accelerated, ("litert",), "export")
+
+
+def test_whole_numbers_go_through_a_transposed_kernel(favourite):
+    image = keras.Input((16, 16, 2), dtype="uint8")
+    model = keras.Model(image, keras.layers.Dense(512, use_bias=False)(keras.layers.Flatten()(image)))
+    favourite("transposed")
+    images = sample_photos(3, (16, 16), 2).astype("uint8")
+    faster = recipes.accelerate(model)
+    assert "TransposedDense" in kinds(faster).values() and far(faster(images), model(images)) < 1e-5
 
 
 def test_direct_convolution_stays_where_it_is_fastest(favourite):

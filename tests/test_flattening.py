@@ -76,6 +76,7 @@ def test_statistics_of_a_normalization_come_along(random):
     images = random.uniform(0, 255, (2, 7, 7, 3)).astype("float32")
     same(flat_copy(averaged, "test"), averaged, images)
     same(layers.exchange_convolutions(averaged, layers.PatchConv2D), averaged, images)
+    np.testing.assert_allclose(halved(averaged, "bfloat16", "test")(images), averaged(images), atol=0.02)
 
 
 def test_a_head_of_neighbours_comes_along_with_its_examples(random):

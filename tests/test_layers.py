@@ -175,6 +175,26 @@ def test_docstring_describes_exactly_the_arguments(case):
         assert heading in cls.__doc__, heading
 
 
+class Holder(keras.layers.Layer):
+    """A layer of other layers, with an attribute of its own that Keras uses too."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = 2
+        self.norm = keras.layers.Normalization(name="norm")
+        self.parts = [keras.layers.Dense(4, name="first"), {"second": keras.layers.Dense(2, name="hidden")}]
+
+
+def test_inner_layers_are_found_wherever_a_layer_has_them():
+    holder = Holder()
+    names = [part.name for part in layers.inner_layers(holder)]
+    assert names[0] == holder.name and set(names[1:]) == {"norm", "first", "hidden"}
+    model = keras.Sequential([keras.Input((4,)), holder.parts[0], holder.parts[0]], name="outer")
+    assert [part.name for part in layers.inner_layers(keras.layers.TimeDistributed(model, name="timed"))] == [
+        *("timed", "outer", "first")
+    ]
+
+
 BAD = [(case, arguments, said) for case in LAYERS for arguments, said in case.bad]
 
 

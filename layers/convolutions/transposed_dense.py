@@ -13,8 +13,9 @@ class TransposedDense(keras.layers.Layer):
     """The outputs of a `keras.layers.Dense`, from a kernel that lies transposed: a row for each unit.
 
     Kernel · inputsᵀ → transposed → bias, activation. For a few inputs and many weights the product is bound by reading
-    the weights, which a product from this side does once and in order, where the usual one copies them first. Under
-    TensorFlow it is compiled by XLA, for each shape that comes. `recipes.accelerate` takes it where it is faster.
+    the weights, which a product from this side does once and in order, where TensorFlow's own copies them first. Under
+    TensorFlow it is compiled by XLA, for each number of inputs that comes. `recipes.accelerate` takes it where it is
+    faster; `from_dense` makes one of a layer that is there.
 
     Args:
         units: size of the output, 1 or more.
@@ -56,6 +57,7 @@ class TransposedDense(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.supports_masking = True
 
     def build(self, input_shape):
         features = input_shape[-1]
@@ -77,10 +79,27 @@ class TransposedDense(keras.layers.Layer):
     def call(self, inputs):
         rows = ops.reshape(inputs, (-1, inputs.shape[-1]))
         relu = self.activation is keras.activations.relu
-        bias = ops.zeros((self.units,), rows.dtype) if self.bias is None else self.bias
+        bias = ops.zeros((self.units,), self.compute_dtype) if self.bias is None else self.bias
         outputs = _outputs(rows, self.kernel, bias, relu=relu)
         outputs = ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.units))
         return outputs if relu else self.activation(outputs)
+
+    @classmethod
+    def from_dense(cls, dense, **changes):
+        """A built layer that computes what a built `keras.layers.Dense` computes, with copies of its weights.
+
+        Args:
+            dense: keras.layers.Dense without LoRA and not quantized.
+            **changes: arguments that differ from its own, such as `activation`.
+        """
+        config = dense.get_config()
+        config = {name: config[name] for name in ("name", "trainable", "dtype", "units", "activation", "use_bias")}
+        layer = cls.from_config(config | {"kernel_initializer": "zeros"} | changes)
+        layer.build((None, dense.kernel.shape[0]))
+        layer.kernel.assign(ops.transpose(dense.kernel))
+        if dense.use_bias:
+            layer.bias.assign(dense.bias)
+        return layer
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -98,5 +117,5 @@ class TransposedDense(keras.layers.Layer):
 @compiled
 def _outputs(rows, kernel, bias, *, relu):
     """`(count, features)`, `(units, features)` → `(count, units)`."""
-    outputs = ops.transpose(ops.matmul(kernel, ops.transpose(rows))) + bias
+    outputs = ops.add(ops.transpose(ops.matmul(kernel, ops.transpose(rows))), bias)
     return ops.relu(outputs) if relu else outputs

@@ -23,8 +23,9 @@ def candidates(layer, input_shape):
         name to `(class, arguments beside those of the layer)`; empty where only the layer itself applies.
     """
     if type(layer) is keras.layers.Dense:
-        is_worth = math.prod(layer.kernel.shape) >= _LEAST_WEIGHTS and None not in input_shape
-        return {"transposed": (layers.TransposedDense, {})} if is_worth and _is_single(layer) else {}
+        is_plain = _is_single(layer) and None not in input_shape
+        is_worth = is_plain and math.prod(layer.kernel.shape) >= _LEAST_WEIGHTS
+        return {"transposed": (layers.TransposedDense, {})} if is_worth else {}
     if type(layer) is not keras.layers.Conv2D or not _is_plain(layer):
         return {}
     batch, height, width, channels = input_shape
@@ -70,22 +71,15 @@ def _is_single(layer):
 
 def made(layer, kind, arguments, **changes):
     """A layer of another algorithm with the arguments of `layer`, not built."""
-    config = layer.get_config()
-    if kind is layers.TransposedDense:
-        config = {name: config[name] for name in ("name", "dtype", "units", "activation", "use_bias")}
-        config["kernel_initializer"] = "zeros"  # as quick as it gets: weights come after
-    return kind.from_config(config | arguments | changes)
+    return kind.from_config(layer.get_config() | arguments | changes)
 
 
 def for_serving(layer, kind, arguments, input_shape, **changes):
     """A layer of another algorithm with the weights of a built `layer`, its kernel transformed once and for all."""
+    if kind is layers.TransposedDense:
+        return kind.from_dense(layer, **changes)
     other = made(layer, kind, arguments, **changes)
     other.build(input_shape)
-    if kind is layers.TransposedDense:
-        other.kernel.assign(keras.ops.transpose(layer.kernel))
-        if layer.use_bias:
-            other.bias.assign(layer.bias)
-        return other
     other.set_weights(layer.get_weights())
     return other.transformed(input_shape) if kind is layers.FFTConv2D else other.transformed()
 

@@ -1,4 +1,4 @@
-"""What was timed on a machine, kept on disk, so that no machine times the same convolution twice."""
+"""What was timed on a machine, kept on disk, so that no machine times the same layer twice."""
 
 import contextlib
 import hashlib

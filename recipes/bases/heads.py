@@ -7,6 +7,7 @@ from recipes.bases.seeding import derived_seed
 from recipes.checks import check_number, check_whole, complaint
 
 PROBABILITIES, EMBEDDING = "probabilities", "embedding"
+_DENSE = (keras.layers.Dense, layers.TransposedDense)
 HEADS = ("linear", "knn")  # one Dense trains in both; "knn" then gives way to the nearest examples
 
 
@@ -71,11 +72,11 @@ def without_classifier(model):
     last = model.operations[-1]
     if isinstance(last, layers.KNNClassifier):
         return last.input
-    if isinstance(last, keras.layers.Dense) and _is_classifying(last):
+    if isinstance(last, _DENSE) and _is_classifying(last):
         return last.input
     if isinstance(last, keras.layers.Softmax) or (isinstance(last, keras.layers.Activation) and _is_classifying(last)):
         before = keras.Model(model.inputs, last.input).operations[-1]
-        return before.input if isinstance(before, keras.layers.Dense) else last.input
+        return before.input if isinstance(before, _DENSE) else last.input
     return model.output
 
 

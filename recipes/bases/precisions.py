@@ -82,7 +82,7 @@ def with_half_weights(model, where):
     """
     copy = simplified(in_float32(model, where), is_reordered=False)
     _check_range(copy, where)
-    copy.set_weights([weight.astype(np.float16).astype(weight.dtype) for weight in copy.get_weights()])
+    set_weights(copy, [weight.astype(np.float16).astype(weight.dtype) for weight in copy.get_weights()])
     return copy
 
 
@@ -113,7 +113,7 @@ def _copied(layer, dtype):
 
     def call(inputs):
         outputs = copy(inputs)
-        copy.set_weights(layer.get_weights())
+        set_weights(copy, layer.get_weights())
         return outputs
 
     return call

@@ -196,9 +196,8 @@ def _proof(name, folder, chosen, result, tolerance, precision):
 def _check_algorithms(model, formats, where):
     """Raise ValueError where a format would hold what only TensorFlow compiles, or only this package knows."""
     others = [name for name in formats if name != "saved_model"]
-    parts = [part.model.layers if isinstance(part, layers.ImageByImage) else [part] for part in model.layers]
     kinds = (layers.WinogradConv2D, layers.FFTConv2D, layers.TransposedDense)
-    special = [layer.name for part in parts for layer in part if isinstance(layer, kinds)]
+    special = [layer.name for layer in layers.inner_layers(model) if isinstance(layer, kinds)]
     if others and special:
         rule = f"the format {others[0]!r} takes no accelerated model"
         mend = "Export what you had before recipes.accelerate, or the SavedModel alone."
