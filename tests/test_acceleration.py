@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import layers
 import recipes
-from recipes.acceleration import accelerating, choosing
+from recipes.acceleration import accelerating, candidates, choosing
 from recipes.acceleration import by_image as by_image_module
 from recipes.acceleration.by_image import by_image, first_part
 from recipes.acceleration.choosing import fastest_algorithms
@@ -271,7 +271,8 @@ def test_large_kernels_by_fourier(favourite):
     assert kinds(faster)["large"] == "FFTConv2D" and kinds(faster)["first"] == "Conv2D"
 
 
-def test_large_dense_layers_from_a_transposed_kernel_saved_and_served(favourite, tmp_path):
+def test_large_dense_layers_from_a_transposed_kernel_saved_and_served(favourite, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "_LEAST_WEIGHTS", 2**18)
     image = keras.Input((16, 16, 2))
     x = keras.layers.Dense(512, name="large", bias_initializer="normal")(keras.layers.Flatten()(image))
     x = keras.layers.Reshape((2, 256))(keras.layers.ReLU(name="relu")(x))
@@ -297,7 +298,8 @@ def test_large_dense_layers_from_a_transposed_kernel_saved_and_served(favourite,
             _check_algorithms(accelerated, ("litert",), "export")
 
 
-def test_whole_numbers_go_through_a_transposed_kernel(favourite):
+def test_whole_numbers_go_through_a_transposed_kernel(favourite, monkeypatch):
+    monkeypatch.setattr(candidates, "_LEAST_WEIGHTS", 2**18)
     image = keras.Input((16, 16, 2), dtype="uint8")
     model = keras.Model(image, keras.layers.Dense(512, use_bias=False)(keras.layers.Flatten()(image)))
     favourite("transposed")

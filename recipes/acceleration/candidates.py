@@ -8,7 +8,7 @@ import layers
 
 _LEAST_CHANNELS = 16  # with fewer, bringing pixels into another basis costs more than any product saves
 _LEAST_KERNEL = 7  # for the Fourier transform
-_LEAST_WEIGHTS = 2**18  # of a dense layer: fewer are read in no time
+_LEAST_WEIGHTS = 2**22  # of a dense layer: fewer gain less than compiling for each number of images costs
 _GROUP = 4  # images at once where maps are small: fewer make thin products, more leave the cache
 
 
