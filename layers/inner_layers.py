@@ -32,6 +32,9 @@ def _attributes(layer):
     items = []
     for value in vars(layer).values():
         if isinstance(value, dict):
-            value = value.values()
-        items.extend(value if isinstance(value, (list, tuple, type({}.values()))) else [value])
+            items.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            items.extend(value)
+        else:
+            items.append(value)
     return items
