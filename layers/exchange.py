@@ -10,8 +10,9 @@ from layers.inner_layers import inner_layers
 def exchange_convolutions(model, kind, **arguments):
     """The same network with the same weights, its `Conv2D` layers of another class.
 
-    For a saved network: load it, then exchange. Keras names the parts of its files by the classes of layers, so that
-    the file of one does not load into the other by itself. Convolutions that the class cannot compute stay as they are.
+    For a saved network: load it, then exchange. Keras names the parts of `.keras` and `.weights.h5` files by classes:
+    those of one do not load into the other by themselves. A file of `model.save("….h5")`, which names layers,
+    does, by `load_weights`. Convolutions that the class cannot compute stay as they are.
 
     Args:
         model: functional or sequential model, built.

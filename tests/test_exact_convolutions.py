@@ -230,6 +230,23 @@ def test_a_saved_network_of_one_becomes_one_of_the_other(kind, tmp_path):
     assert back.get_layer("first").get_config() == plain.get_layer("first").get_config()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_one_loads_in_the_other(kind, tmp_path):
+    def network(convolution):
+        image = keras.Input((9, 9, 3))
+        x = convolution(5, 3, name="first", bias_initializer="normal")(image)
+        return keras.Model(image, convolution(4, 3, name="second", padding="same")(x))
+
+    images = np.random.default_rng(4).normal(size=(2, 9, 9, 3)).astype("float32")
+    plain, other, back = network(keras.layers.Conv2D), network(kind), network(keras.layers.Conv2D)
+    plain.save(tmp_path / "plain.h5")
+    other.load_weights(tmp_path / "plain.h5")
+    assert far(other(images), plain(images)) < 2e-5
+    other.save(tmp_path / "other.h5")
+    back.load_weights(tmp_path / "other.h5")
+    np.testing.assert_array_equal(numpy(back(images)), numpy(plain(images)))
+
+
 def test_exchange_says_what_it_takes():
     with pytest.raises(TypeError, match=r"exchange_convolutions: model must be a keras.Model\. Received 'net'"):
         layers.exchange_convolutions("net", keras.layers.Conv2D)
