@@ -160,15 +160,14 @@ def test_validation_decides(photo_data, monkeypatch, snapshots, is_better, capsy
 
 
 def test_what_is_kept_is_never_worse_on_validation(photo_data):
-    for seed in (1, 2):
-        options = {"plan": "all", "epochs": 6, "seed": seed, "weights": None, "patience": None}
-        plain, averaged = (tune(photo_data, snapshots=count, **options) for count in (None, 3))
-        scores = [
-            np.mean(predict_split(one.model, photo_data.valid, 32).argmax(1) == photo_data.valid.labels)
-            for one in (plain, averaged)
-        ]
-        assert plain.report.curves == averaged.report.curves
-        assert scores[1] >= scores[0]
+    options = {"plan": "all", "epochs": 6, "seed": 1, "weights": None, "patience": None}
+    plain, averaged = (tune(photo_data, snapshots=count, **options) for count in (None, 3))
+    scores = [
+        np.mean(predict_split(one.model, photo_data.valid, 32).argmax(1) == photo_data.valid.labels)
+        for one in (plain, averaged)
+    ]
+    assert plain.report.curves == averaged.report.curves
+    assert scores[1] >= scores[0]
 
 
 def test_statistics_are_the_mean_over_batches(random):

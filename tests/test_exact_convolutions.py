@@ -137,8 +137,17 @@ def test_gradients_of_gradients(products):
     ("padding", "size", "batch"),
     [("same", (13, 6), 5), ("valid", (8, 7), 5), ("same", (3, 3), 1), ("valid", (3, 9), 2)],
 )
-@pytest.mark.parametrize(("rows", "at_once"), [(1, None), (2, 2), (None, 1)])
-@pytest.mark.parametrize("products", ["batched", "compiled"])
+@pytest.mark.parametrize(
+    ("rows", "at_once", "products"),
+    [
+        (1, None, "compiled"),
+        (2, 2, "batched"),
+        pytest.param(1, None, "batched", marks=pytest.mark.slow),
+        pytest.param(2, 2, "compiled", marks=pytest.mark.slow),
+        pytest.param(None, 1, "batched", marks=pytest.mark.slow),
+        pytest.param(None, 1, "compiled", marks=pytest.mark.slow),
+    ],
+)
 def test_strips_and_groups_of_images_change_nothing(padding, size, batch, rows, at_once, products):
     images = np.random.default_rng(1).normal(size=(batch, *size, 3)).astype("float32")
     image = keras.Input((*size, 3))

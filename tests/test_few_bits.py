@@ -215,7 +215,14 @@ def test_binary_weights_are_clipped_where_their_size_counts_for_nothing(kind, op
         np.testing.assert_array_equal(numpy(layer.kernel), greatest)
 
 
-@all_kinds
+# Half of them: each class, and each way to scale.
+SLOW_TO_LEARN = ("BinaryConv scaled", "BinaryDense", "TernaryConv ttq", "TernaryDense")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [pytest.param(make, id=kind, marks=[pytest.mark.slow] * (kind in SLOW_TO_LEARN)) for kind, make in MAKERS.items()],
+)
 def test_it_learns(make):
     """A rule that needs signs and zeros only: the sign of x0 - x1. Chance is one half."""
     keras.utils.set_random_seed(0)

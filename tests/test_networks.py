@@ -26,6 +26,9 @@ NETWORKS = (
     ("highway10", 28, 10, 3 * 784 * 50 + 50 + 9 * 2 * (50**2 + 50) + 510, 163_100, "2 (n² + n) a layer"),
 )
 
+# Of a family whose shallowest and deepest are measured.
+BETWEEN = ("cifar_resnet32", "cifar_resnet44", "cifar_resnet56")
+
 
 def trainable(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
@@ -42,7 +45,9 @@ def multiply_adds(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "classes", "parameters", "products", "paper"), NETWORKS, ids=lambda case: case
+    ("name", "side", "classes", "parameters", "products", "paper"),
+    [pytest.param(*row, marks=[pytest.mark.slow] * (row[0] in BETWEEN)) for row in NETWORKS],
+    ids=lambda case: case,
 )
 def test_networks_have_the_papers_parameters_and_multiply_adds(name, side, classes, parameters, products, paper):
     model = build_network(name, weights=None, image_size=side, class_count=classes).model

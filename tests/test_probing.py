@@ -552,13 +552,12 @@ def test_the_rate_is_sought_for_the_plan_that_is_chosen(digits, monkeypatch, cap
     choice = planning.Choice("all", "stage0_block1", "random", "it is said so.")
     monkeypatch.setattr(planning, "choose_plan", lambda *_: choice)
     swept = []
-    monkeypatch.setattr("recipes.rate_finding.sweep_rates", lambda network, *_: swept.append(network))
+    monkeypatch.setattr(
+        "recipes.rate_finding.sweep_rates", lambda network, _, stage, *__: swept.append((network, stage))
+    )
     recipes.find_lr("small_resnet", data, plan="auto", **options)
-    (network,) = swept
-    assert network.blocks[-1].name == "stage0_block1"
-    monkeypatch.undo()
-    monkeypatch.setattr(planning, "choose_plan", lambda *_: planning.Choice("all", None, "random", "it is said so."))
-    assert recipes.find_lr("small_resnet", data, plan="auto", **options).stage == "all"
+    ((network, stage),) = swept
+    assert network.blocks[-1].name == "stage0_block1" and stage.name == "all"
 
 
 class Stopped:

@@ -54,7 +54,7 @@ def found(photos, base_file, tmp_path_factory):
 
 def test_every_trial_is_what_finetune_gives(found, photos, base_file, tmp_path):
     """Trained without the base, on rows from the cache; `finetune` builds all of it. The same up to rounding."""
-    for trial in found.trials:
+    for trial in (found.trials[0], found.trials[-1]):  # they differ in every setting
         data = recipes.load_data(photos, image_size=16, valid=0.25, test=0.25)
         settings = {"plan": "head", "epochs": 2, "batch_size": 8, **trial.settings, "verbose": False}
         settings["head"] = trial.settings["head"] if isinstance(trial.settings["head"], str) else (8,)

@@ -42,9 +42,10 @@ class Checkpoints:
             OSError: the folder cannot be written, or the disk is full; the checkpoints before are as they were.
         """
         self.folder.mkdir(exist_ok=True)
-        for leftover in self.folder.glob(".*.tmp"):
-            leftover.unlink()
         numbers = self._numbers()
+        # What a save left that was killed before, or between its renaming and its clearing up.
+        for leftover in [*self.folder.glob(".*.tmp"), *map(self._path, numbers[:-_KEPT])]:
+            leftover.unlink()
         number = max(numbers, default=0) + 1
         temporary = self.folder / f".{number}.tmp"
         try:
