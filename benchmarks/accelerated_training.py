@@ -4,7 +4,7 @@
 
 Nine convolutions of 3×3, from 56×56×128 on, pooling between the blocks, a linear head; outputs, all gradients and an
 SGD step, compiled as one graph. Both step alike as `recipes.finetune` takes them, with and without `accelerate=True`;
-they alternate in one run, medians of the ratios. Expect five minutes on 2 cores.
+they alternate in one run, medians of the ratios. Expect a quarter of an hour on 2 cores.
 """
 
 import argparse

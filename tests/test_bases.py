@@ -626,13 +626,14 @@ def test_the_weights_that_come_with_the_package_have_learnt_to_see():
     """On frozen features a linear classifier soon tells digits, of which the base has never seen one."""
     import recipes
 
-    data = recipes.load_data("digits", image_size=32)
+    split = recipes.load_data("digits", image_size=32).train
+    data = recipes.load_data((split.images(0, 400), split.labels[:400]), valid=0.1, test=0.4)
     accuracy = {}
     for weights in ("pretrained", None):
-        arguments = {"weights": weights, "plan": "head", "epochs": 5, "learning_rate": 0.03, "verbose": False}
+        arguments = {"weights": weights, "plan": "head", "epochs": 8, "learning_rate": 0.03, "verbose": False}
         accuracy[weights] = recipes.finetune("small_resnet", data, **arguments).report.scores["accuracy"]
-    # 0.85 against 0.77 from random features.
-    assert accuracy["pretrained"] > max(0.8, accuracy[None] + 0.04)
+    # In three seeds 0.54 to 0.64 against 0.12 to 0.29 from random features.
+    assert accuracy["pretrained"] > max(0.4, accuracy[None] + 0.2)
 
 
 # Sizes and other arguments
