@@ -154,9 +154,9 @@ def material(count=24):
 @pytest.mark.parametrize(
     ("run_eagerly", "arguments"),
     [
-        (False, {"bottleneck": 4, "dropout": 0.3}),
         (True, {}),
         pytest.param(False, {}, marks=pytest.mark.slow),
+        pytest.param(False, {"bottleneck": 4, "dropout": 0.3}, marks=pytest.mark.slow),
         pytest.param(False, {"bottleneck": 4}, marks=pytest.mark.slow),
         pytest.param(True, {"bottleneck": 4, "dropout": 0.3}, marks=pytest.mark.slow),
     ],

@@ -266,7 +266,7 @@ def test_recovery_is_checked(fields, words):
 # What else comes to the door
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 def test_what_trained_in_mixed_precision_is_compressed_in_single(precision, digits):
     options = {"weights": None, "epochs": 4, "learning_rate": 0.01, "verbose": False}
     mixed = recipes.finetune(small_network(), digits, **options, precision=precision)

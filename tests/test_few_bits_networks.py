@@ -133,6 +133,9 @@ def test_a_network_trains_to_few_bits_and_comes_back_from_its_file(reader, tmp_p
     first, ternary, binary = small.rungs
     assert all(rung.is_kept and rung.accuracy > first.accuracy - 0.2 for rung in (ternary, binary))
     assert set(small.notes) == {"conv0", "probabilities"}
+    zeros = ternary.parameters - ternary.nonzero
+    assert 0.1 < zeros / ternary.parameters < 0.7  # about half of what is ternary, and none of the real weights
+    assert binary.nonzero > 0.95 * binary.parameters
     kernels = {layer.name: layer for layer in small.model.layers if isinstance(layer, layers.BinaryConv)}
     assert set(kernels) == {"conv1", "conv2"}
     for layer in kernels.values():

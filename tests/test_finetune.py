@@ -85,8 +85,7 @@ def test_accuracy_is_that_of_model_evaluate(classifier, photo_data):
     assert np.mean([row["true"] == row["predicted"] for row in rows]) == classifier.report.scores["accuracy"]
 
 
-@pytest.mark.parametrize("batch_size", [4, 5])
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+@pytest.mark.parametrize(("batch_size", "label_smoothing"), [(4, 0.0), (5, 0.2)])
 def test_validation_scores_are_those_of_keras(photo_data, batch_size, label_smoothing):
     model = build_network(tiny_base(), image_size=photo_data.image_size, class_count=len(photo_data.class_names)).model
     loss = CrossEntropy(label_smoothing, len(photo_data.class_names))
@@ -371,7 +370,7 @@ def test_data_is_let_go_when_nobody_uses_it(random):
     assert alive() is None
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 def test_mixed_precision_gives_float32_probabilities_and_loads_without_a_word(photo_data, tmp_path, precision):
     result = tune(photo_data, precision=precision)
     assert result.model.get_layer("conv1").compute_dtype == precision.removeprefix("mixed_")

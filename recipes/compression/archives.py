@@ -17,10 +17,10 @@ import numpy as np
 
 import layers
 from recipes.checks import complaint
+from recipes.compression.bit_layers import FEW_BITS
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _HALF = "bfloat16"  # which HDF5 knows as two bytes
-_FEW_BITS = (layers.BinaryConv, layers.BinaryDense, layers.TernaryConv, layers.TernaryDense)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ def _read_arrays(path, by_name, latent):
             variable = _variable(layer, key, value)
             arrays[name] = np.asarray(value)
             names[name] = f"{owner or name}/{key}" if variable is None else f"{owner}/{variable.name}"
-            if not latent and isinstance(layer, _FEW_BITS) and variable is layer.kernel:
+            if not latent and isinstance(layer, FEW_BITS) and variable is layer.kernel:
                 arrays[name] = _signs(layer).astype(value.dtype)
 
         file.visititems(visit)

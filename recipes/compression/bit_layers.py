@@ -12,7 +12,7 @@ KINDS = {
     keras.layers.Dense: (layers.BinaryDense, layers.TernaryDense),
 }
 METHODS = {"binary": ("bwn", "binaryconnect"), "ternary": ("twn", "ttq")}
-_FEW = (layers.BinaryConv, layers.BinaryDense, layers.TernaryConv, layers.TernaryDense)
+FEW_BITS = (layers.BinaryConv, layers.BinaryDense, layers.TernaryConv, layers.TernaryDense)
 _SAME = ("name", "trainable", "dtype", "activation", "use_bias", "activity_regularizer")
 
 
@@ -99,7 +99,7 @@ def in_plain_layers(model):
     For formats and programs that know nothing of few bits. It is no smaller, and would train as any other.
     """
     wiring = Wiring(model)
-    few = {name: layer for name, layer in wiring.operations.items() if isinstance(layer, _FEW)}
+    few = {name: layer for name, layer in wiring.operations.items() if isinstance(layer, FEW_BITS)}
     replaced = {name: _plain(layer) for name, layer in few.items()}
     return detached(wiring.rewired(replaced=replaced))
 

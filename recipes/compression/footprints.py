@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from recipes.compression.bit_layers import FEW_BITS
 from recipes.compression.compressions import Compression, Rung
 from recipes.compression.forms import content_of, find_form
 from recipes.compression.steps import Step
@@ -135,8 +136,9 @@ def _rejected(step, subject, kind):
 
 
 def _counts(model):
-    """Parameters, those that are not 0, and multiply-adds of an image."""
-    values = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+    """Parameters, those that are not 0, and multiply-adds of an image. A kernel of few bits counts as it computes."""
+    kernels = {id(layer.kernel): layer.effective_kernel() for layer in model.layers if isinstance(layer, FEW_BITS)}
+    values = [keras.ops.convert_to_numpy(kernels.get(id(weight), weight)) for weight in model.weights]
     nonzero = sum(int(np.count_nonzero(value)) for value in values)
     return sum(value.size for value in values), nonzero, cost(model, optimizer=None).multiply_adds
 
