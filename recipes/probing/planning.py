@@ -211,9 +211,12 @@ def decide(measured):
         if measured.before is None:
             reason += "too few can be held out to try whether training blocks gains"
         else:
-            gains = "gains" if measured.after < measured.before else "loses"
+            gain = measured.before - measured.after
+            gains = "gains" if gain > 0 else "loses"
+            gains += "" if abs(gain) > measured.gain_error else ", no more than by chance,"
             change = f"(loss {measured.before:.3f} → {measured.after:.3f} ± {measured.gain_error:.3f})"
             reason += f"training the last block {gains} on held-out ones {change}"
+            reason += ", where several may gain" if measured.is_much and gain <= measured.gain_error else ""
     start = "fitted" if plan == "head" else "random"
     noted = json.loads(json.dumps(dataclasses.asdict(measured)))  # as a checkpoint and a report bring it back
     return Choice(plan, features, start, f"{reason}.", noted)
