@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 from recipes.checks import nearest
-from recipes.memory import keep_memory
+from recipes.memory import end_quickly, keep_memory, no_collections
 
 COMMANDS = {
     "finetune": "recipes.finetuning",
@@ -53,8 +53,9 @@ def main(arguments=None):
     warnings.showwarning = _show_warning
     if command != "serve":
         keep_memory(os.environ)
+    end_quickly()
     try:
-        with _quiet_start():
+        with _quiet_start(), no_collections():
             function = getattr(importlib.import_module(COMMANDS[command]), command)
         outcome = function(**_parse(command, function, rest))
         _show(command, outcome)

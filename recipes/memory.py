@@ -1,5 +1,8 @@
-"""How TensorFlow is to hold memory in processes that are this package's own."""
+"""How memory is held in processes that are this package's own."""
 
+import atexit
+import contextlib
+import gc
 import os
 
 
@@ -17,3 +20,24 @@ def keep_memory(environment):
     if hasattr(os, "sysconf"):  # else its own limit holds, 64 GiB
         megabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
         environment.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(megabytes))
+
+
+@contextlib.contextmanager
+def no_collections():
+    """Python's garbage collector stands still: while modules are imported it searches a lot and finds nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def end_quickly():
+    """When this process ends, let the kernel take all of its memory at once (`benchmarks/start.py`).
+
+    By itself Python first searches the millions of objects that TensorFlow has made for cycles, to free them one by
+    one. What was registered to be done at the end is done all the same.
+    """
+    atexit.register(gc.freeze)

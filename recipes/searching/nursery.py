@@ -105,6 +105,7 @@ class Nursery:
         if pid:
             os.close(theirs)
             return pid, ours
+        gc.enable()
         self._connection.close()
         os.close(ours)
         _die_with_parent()
@@ -202,9 +203,9 @@ def main():
         _be_a_trial(Path(sys.argv[1]))
     connection = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
+    gc.disable()  # it finds nothing while modules are imported, and this process does nothing else
     import recipes.searching.trials  # noqa: F401
 
-    gc.collect()
     gc.freeze()  # so that the children's collectors leave the pages alone that they share with this process
     Nursery(connection, is_ahead=sys.argv[2:] == ["ahead"]).serve()
 
