@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fresh_python import run_python
 
 import layers
 import recipes
@@ -114,9 +113,8 @@ def test_each_convolution_by_the_fastest_algorithm_and_the_same_outputs_saved_an
     np.testing.assert_array_equal(again.predict(images, verbose=0), faster.predict(images, verbose=0))
     faster.export(tmp_path / "served", verbose=False)
     np.save(tmp_path / "images.npy", images)
-    paths = [str(tmp_path / name) for name in ("served", "images.npy", "outputs.npy")]
-    done = subprocess.run([sys.executable, "-c", SERVE, *paths], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    paths = [tmp_path / name for name in ("served", "images.npy", "outputs.npy")]
+    run_python(SERVE, *paths)
     assert far(np.load(tmp_path / "outputs.npy"), expected) < 1e-4
 
 
@@ -421,8 +419,7 @@ def test_a_result_stays_a_result_and_loads_in_a_fresh_process(favourite, tmp_pat
     assert first == second
     faster.save("faster")
     np.save("images.npy", images)
-    done = subprocess.run([sys.executable, "-c", LOAD, " ".join(first)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_python(LOAD, " ".join(first))
     with pytest.raises(ValueError, match="export: the format 'onnx' takes no accelerated model"):
         faster.export("served", formats=["saved_model", "onnx"])
 

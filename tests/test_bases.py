@@ -11,9 +11,6 @@ import math
 import os
 import random
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import urllib.error
@@ -23,6 +20,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from fresh_python import run_python
 
 from recipes.bases import build_network, default_image_size, find_base, least_image_size, list_bases
 from recipes.bases.catalogue import ROWS
@@ -702,14 +700,6 @@ def test_default_image_size_of_models():
 
 
 # Saving
-
-
-def run_python(program, **environment):
-    """Run `program` in a fresh Python; fail with what it said unless it ends well."""
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    environment = os.environ | environment
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pandas
 import pytest
 import tensorflow as tf
 from cases import random_images, tiny_base, write_photos
+from fresh_python import run_python
 from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
@@ -604,21 +605,10 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
 """
 
 
-def in_fresh_process(code, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_loaded_in_a_fresh_process_it_says_the_same(classifier, photo_data, tmp_path):
     files = photo_data.test.files[:5]
     classifier.save(tmp_path / "saved")
-    names, probabilities, scores = json.loads(in_fresh_process(LOAD, tmp_path / "saved", *files))
+    names, probabilities, scores = json.loads(run_python(LOAD, tmp_path / "saved", *files))
     expected = [prediction.probabilities for prediction in classifier.predict(list(files))]
     assert tuple(names) == classifier.class_names
     assert [list(row) for row in probabilities] == [list(row) for row in expected]
@@ -631,7 +621,7 @@ def test_plain_keras_loads_the_model_file(classifier, photo_data, tmp_path):
     classifier.save(tmp_path)
     images = photo_data.test.images()
     np.save(tmp_path / "x.npy", images)
-    in_fresh_process(PLAIN, tmp_path / "model.keras", tmp_path / "x.npy", tmp_path / "y.npy")
+    run_python(PLAIN, tmp_path / "model.keras", tmp_path / "x.npy", tmp_path / "y.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), classifier.model.predict(images, verbose=0))
 
 

@@ -4,11 +4,11 @@ import ast
 import doctest
 import inspect
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fresh_python import run_python
 
 import recipes
 
@@ -187,8 +187,7 @@ def test_import_is_cheap():
     code = (
         "import sys, recipes; print('tensorflow' in sys.modules); recipes.load_data; print('tensorflow' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    assert run_python(code).split() == ["False", "True"]
 
 
 def test_unknown_names_say_what_there_is():

@@ -1,13 +1,11 @@
 """The k-nearest-neighbour head: exact against brute force and scikit-learn, growing, saved, and its losses."""
 
 import gc
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
+from fresh_python import run_python
 from keras import ops
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
@@ -228,11 +226,7 @@ def test_a_grown_store_is_saved_and_reloaded_in_a_fresh_process(tmp_path):
     model, queries = grown_model()
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "queries.npy", queries)
-    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
-    done = subprocess.run(
-        [sys.executable, "-c", RELOAD, str(tmp_path)], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(RELOAD, tmp_path)
     again, expected = np.load(tmp_path / "again.npy"), numpy(model(queries))
     assert again.shape == (50, 5)
     np.testing.assert_allclose(again, expected, atol=1e-6)

@@ -2,15 +2,13 @@
 
 import inspect
 import json
-import os
 import re
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 from cases import LAYERS
+from fresh_python import run_python
 
 import layers
 
@@ -233,13 +231,7 @@ def test_saved_and_reloaded_in_a_fresh_process(tmp_path):
         model.save(folder / "model.keras")
         np.save(folder / "images.npy", images)
         np.save(folder / "outputs.npy", answers(model, images))
-    done = subprocess.run(
-        [sys.executable, "-c", RELOAD, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(RELOAD, tmp_path)
     for number, case in enumerate(LAYERS):
         folder = tmp_path / f"{number:03d}"
         np.testing.assert_array_equal(np.load(folder / "again.npy"), np.load(folder / "outputs.npy"), case.name)

@@ -1,11 +1,12 @@
 """Memory that TensorFlow keeps on a CPU, in processes that are this package's own."""
 
+import gc
 import os
-import subprocess
-import sys
+
+from fresh_python import run_python
 
 from recipes.cli import main
-from recipes.memory import keep_memory
+from recipes.memory import keep_memory, no_collections
 from recipes.searching import local
 
 SCRIPT = """
@@ -23,9 +24,33 @@ print(min(faults) / (4 * 2**25 / resource.getpagesize()))
 
 
 def test_a_large_tensor_takes_the_memory_of_the_last_one():
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_CPU")}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 0.1  # of the pages of a tensor; by itself TensorFlow takes all of them anew
+    share = float(run_python(SCRIPT, without=["TF_CPU"]))
+    assert share < 0.1  # of the pages of a tensor; by itself TensorFlow takes all of them anew
+
+
+ENDING = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 0, "at the end"))
+if sys.argv[1:]:
+    from recipes.memory import end_quickly
+    end_quickly()
+print(gc.get_freeze_count() > 0, end=" ")
+"""
+
+
+def test_a_process_ends_without_a_search_and_what_was_to_be_done_at_the_end_is_done():
+    # Without the line by which `run_python` does the same.
+    assert run_python(ENDING, "quickly", is_quick=False) == "False True at the end\n"
+    assert run_python(ENDING, is_quick=False) == "False False at the end\n"
+
+
+def test_the_collector_is_as_it_was_after_imports():
+    with no_collections():
+        assert not gc.isenabled()
+        with no_collections():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 def test_what_the_user_has_set_stays():

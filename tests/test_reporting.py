@@ -5,8 +5,6 @@ import dataclasses
 import html.parser
 import math
 import os
-import subprocess
-import sys
 import warnings
 from fractions import Fraction
 from pathlib import PurePosixPath
@@ -15,6 +13,7 @@ import keras
 import matplotlib
 import numpy as np
 import pytest
+from fresh_python import run_python
 
 from recipes.reporting.pages import write_page
 from recipes.reporting.plots import plot_confusion, plot_curves
@@ -353,16 +352,8 @@ def test_plots_leave_matplotlib_as_it_was(tmp_path):
     pyplot.close(mine)
 
 
-def fresh_process(code):
-    """Run `code` in a new Python without a display; give back what it printed."""
-    settings = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
-    done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_report_prints_without_matplotlib_and_scikit_learn():
-    printed = fresh_process(
+    printed = run_python(
         "import sys; from recipes.values import Report\n"
         "row = dict(precision=1.0, recall=1.0, f1=1.0, images=1)\n"
         "print(Report(dict(accuracy=1.0, images=1), 'test', ('a',), dict(a=row), ((1,),), (), ()))\n"
@@ -373,10 +364,11 @@ def test_a_report_prints_without_matplotlib_and_scikit_learn():
 
 
 def test_plots_need_no_pyplot():
-    printed = fresh_process(
+    printed = run_python(
         "import io, sys; from recipes.reporting.plots import plot_confusion; from recipes.values import Report\n"
         "plot_confusion(Report({}, 'test', ('a',), {}, ((1,),), (), ())).savefig(io.BytesIO())\n"
-        "print('matplotlib.figure' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+        "print('matplotlib.figure' in sys.modules, 'matplotlib.pyplot' in sys.modules)",
+        without=["DISPLAY", "MPLBACKEND"],
     )
     assert printed == "True False\n"
 

@@ -5,8 +5,6 @@ import importlib.util
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cases import random_images, tiny_base
+from fresh_python import run_python
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -56,14 +55,7 @@ def serve(loaded):
 
 def test_plain_tensorflow_serves_raw_files(classifier, exported, photo_data):
     files = list(photo_data.test.files)
-    done = subprocess.run(
-        [sys.executable, "-c", SERVE, str(exported), *files],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    classes, probabilities = json.loads(done.stdout)
+    classes, probabilities = json.loads(run_python(SERVE, exported, *files))
     for file, names, numbers in zip(files, classes, probabilities, strict=True):
         expected = classifier.predict(file)
         assert names[0] == expected.label
@@ -420,11 +412,9 @@ print(keras.backend.backend(), (version / "card.json").read_text().replace(chr(1
 def test_models_of_the_jax_backend_export(tmp_path, photo_data):
     if importlib.util.find_spec("jax") is None:
         pytest.skip("jax is not installed")
-    words = [sys.executable, "-c", JAX, str(tmp_path / "served"), *photo_data.test.files[:5]]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    backend, card = done.stdout.strip().splitlines()[-1].split(" ", 1)
+    served, files = tmp_path / "served", photo_data.test.files[:5]
+    said = run_python(JAX, served, *files, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT))
+    backend, card = said.strip().splitlines()[-1].split(" ", 1)
     assert backend == "jax"
     for proof in json.loads(card)["proof"]["formats"].values():
         assert proof["top_1_identical"] == proof["samples"] == 5

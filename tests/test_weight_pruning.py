@@ -1,13 +1,12 @@
 """Pruning of single weights: which are chosen, that they stay zero, how they are shared out among the layers."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 from cases import tiny_base
+from fresh_python import run_python
 
 import layers
 import recipes
@@ -146,8 +145,7 @@ def test_zeros_stay_zero_after_saving_in_a_fresh_process(tmp_path):
     model, _ = pruned(small_model(), 0.8)
     path = tmp_path / "model.keras"
     model.save(path)
-    done = subprocess.run([sys.executable, "-c", FRESH, str(path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_python(FRESH, path)
     again = keras.saving.load_model(path)
     assert zeros(again) == zeros(model)
     for one, other in zip(find_kernels(again)[0], find_kernels(model)[0], strict=True):
