@@ -3,6 +3,7 @@
 import keras
 
 from layers._arguments import complaint
+from layers.convolutions._exact import arguments_of_conv2d
 from layers.heads.knn_classifier import KNNClassifier
 from layers.inner_layers import inner_layers
 
@@ -54,15 +55,13 @@ def exchange_convolutions(model, kind, **arguments):
 
 
 def _exchanged(layer, kind, arguments):
-    config = layer.get_config()
     if isinstance(layer, keras.layers.Conv2D) and not getattr(layer, "is_transformed", False):
-        shared = {name: value for name, value in config.items() if name in keras.layers.Conv2D(1, 1).get_config()}
         try:
-            return kind.from_config(shared | arguments)
+            return kind.from_config(arguments_of_conv2d(layer) | arguments)
         except TypeError as error:  # by which Keras passes on what the constructor says
             if not isinstance(error.__context__, ValueError):
                 raise
-    new = type(layer).from_config(config)
+    new = type(layer).from_config(layer.get_config())
     if isinstance(layer, KNNClassifier) and layer.built:  # with room for the examples that are to come
         new.build_from_config(layer.get_build_config())
     return new

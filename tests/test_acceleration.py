@@ -21,6 +21,7 @@ from recipes.bases.flattening import flat_copy
 from recipes.bases.folding import folded
 from recipes.bases.heads import without_classifier
 from recipes.bases.simplifying import simplified
+from recipes.compression.subjects import open_subject
 from recipes.data.loading import pick
 from recipes.serving.exporting import _check_algorithms
 from recipes.timing import alternating
@@ -422,6 +423,56 @@ def test_a_result_stays_a_result_and_loads_in_a_fresh_process(favourite, tmp_pat
     run_python(LOAD, " ".join(first))
     with pytest.raises(ValueError, match="export: the format 'onnx' takes no accelerated model"):
         faster.export("served", formats=["saved_model", "onnx"])
+
+
+def test_accelerated_twice_it_is_chosen_anew(favourite):
+    model, images = make_network(), sample_photos(4, (SIZE, SIZE), 3)
+    expected = model.predict(images, verbose=0)
+    favourite("winograd 4")
+    first = recipes.accelerate(model, verbose=False)
+    favourite("winograd 2")
+    second = recipes.accelerate(first, batch_size=2, verbose=False)
+    for one, tile in ((first, 4), (second, 2)):
+        assert {layer.tile for layer in one.layers if isinstance(layer, layers.WinogradConv2D)} == {tile}
+    assert far(second.predict(images, verbose=0), expected) < 1e-4
+
+
+def accelerated():
+    """As `accelerate` leaves a network: kernels transformed once and for all, a part that goes image by image."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    first = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(first)
+    winograd = layers.WinogradConv2D(8, 3, padding="same", activation="relu", name="second")
+    winograd.build((None, 8, 8, 8))
+    x = layers.ImageByImage(keras.Model(first, winograd.transformed()(x)))(keras.layers.Rescaling(1 / 16)(image))
+    fft = layers.FFTConv2D(8, 7, padding="same", activation="relu", name="third")
+    fft.build((None, 8, 8, 8))
+    x = keras.layers.Flatten()(fft.transformed((None, 8, 8, 8))(x))
+    x = layers.TransposedDense(16, activation="relu", name="fourth")(x)
+    return keras.Model(image, keras.layers.Dense(10, activation="softmax", name="last")(x), name="accelerated")
+
+
+def test_what_was_accelerated_is_compressed_and_trained_as_plain_layers():
+    model, digits = accelerated(), recipes.load_data("digits", image_size=8)
+    before = [value.copy() for value in model.get_weights()]
+    subject = open_subject(model, digits, "compress")
+    expected = model.predict(digits.test.images(0, 20), verbose=0)
+    assert set(kinds(subject.model).values()) >= {"Conv2D", "Dense"}
+    assert not set(kinds(subject.model).values()) & {"WinogradConv2D", "FFTConv2D", "TransposedDense", "ImageByImage"}
+    assert far(subject.model.predict(digits.test.images(0, 20), verbose=0), expected) < 1e-5
+    recovery = recipes.Recovery(epochs=1)
+    pruned = recipes.prune_units(model, digits, fraction=0.3, max_drop=None, recovery=recovery, verbose=False)
+    assert not {"image_by_image_second", "third", "fourth"} & set(pruned.notes), pruned.notes
+    assert recipes.quantize(model, digits, max_drop=None, verbose=False).content
+    small = pick(digits.train, np.arange(64))
+    trained = recipes.finetune(
+        model, dataclasses.replace(digits, train=small), plan="all", epochs=1, learning_rate=0.01, verbose=False
+    )
+    second = trained.model.get_layer("image_by_image_second")
+    assert type(second) is keras.layers.Conv2D and len(second.trainable_weights) == 2
+    for old, value in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, value)
 
 
 class Subclassed(keras.Model):

@@ -205,6 +205,37 @@ def test_a_transformed_layer_computes_the_same_saves_and_is_not_trained(kind, tm
     np.testing.assert_array_equal(again.predict(images, verbose=0), model.predict(images, verbose=0))
 
 
+ALIKE = {
+    "winograd": lambda: layers.WinogradConv2D(5, 3, tile=4, padding="same", activation="tanh", name="one"),
+    "winograd without a bias": lambda: layers.WinogradConv2D(5, 3, tile=2, use_bias=False, name="one"),
+    "fft": lambda: layers.FFTConv2D(5, (7, 4), padding="same", activation="relu", name="one"),
+    "patches": lambda: layers.PatchConv2D(5, 5, strides=2, padding="same", name="one"),
+    "dense": lambda: layers.TransposedDense(5, activation="relu", name="one"),
+    "dense without a bias": lambda: layers.TransposedDense(5, use_bias=False, name="one"),
+}
+
+
+@pytest.mark.parametrize("is_transformed", [False, True])
+@pytest.mark.parametrize("make", ALIKE.values(), ids=ALIKE)
+def test_each_becomes_a_layer_of_keras_that_trains(make, is_transformed):
+    images, layer = np.random.default_rng(3).normal(size=(2, 10, 9, 4)).astype("float32"), make()
+    with pytest.raises(ValueError, match=f"{type(layer).__name__}: the layer must be built"):
+        layer.plain()
+    layer.build(images.shape)
+    layer.set_weights([np.random.default_rng(0).normal(0, 0.1, weight.shape) for weight in layer.get_weights()])
+    given = layer
+    if is_transformed and hasattr(layer, "transformed"):
+        given = layer.transformed(images.shape) if isinstance(layer, layers.FFTConv2D) else layer.transformed()
+    plain = given.plain()
+    assert type(plain) in (keras.layers.Conv2D, keras.layers.Dense) and plain.name == "one"
+    assert len(plain.trainable_weights) == len(layer.weights)
+    kernel = numpy(layer.kernel).T if isinstance(layer, layers.TransposedDense) else numpy(layer.kernel)
+    if given is layer:
+        np.testing.assert_array_equal(numpy(plain.kernel), kernel)
+    assert far(plain.kernel, kernel) < 1e-6
+    assert far(plain(images), layer(images)) < 2e-5
+
+
 def test_transformed_says_what_it_needs():
     with pytest.raises(ValueError, match=r"WinogradConv2D: the layer must be built\. .* Build it first"):
         layers.WinogradConv2D(2).transformed()

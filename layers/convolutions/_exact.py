@@ -40,6 +40,29 @@ def check_transformed(layer, is_transformed):
         raise ValueError(complaint(type(layer).__name__, "is_transformed needs single precision", received, mend))
 
 
+def arguments_of_conv2d(layer):
+    """Configuration of `layer`, as far as a `keras.layers.Conv2D` takes it."""
+    names = keras.layers.Conv2D(1, 1).get_config()
+    return {name: value for name, value in layer.get_config().items() if name in names}
+
+
+def plain_conv2d(layer, kernel):
+    """A built `keras.layers.Conv2D` with the arguments of `layer`, `kernel`, and copies of its bias."""
+    arguments = arguments_of_conv2d(layer)
+    if getattr(layer, "is_transformed", False):
+        arguments["trainable"] = True
+    other = keras.layers.Conv2D.from_config(arguments)
+    other.build((None, None, None, kernel.shape[2]))
+    other.set_weights([keras.ops.convert_to_numpy(value) for value in (kernel, layer.bias) if value is not None])
+    return other
+
+
+def check_built(layer):
+    """Raise ValueError unless `layer` has weights."""
+    if not layer.built:
+        raise ValueError(complaint(type(layer).__name__, "the layer must be built", "no weights", "Build it first."))
+
+
 def has_sides(inputs):
     """Whether height and width are known while the graph is made."""
     return None not in tuple(inputs.shape)[1:3]

@@ -51,6 +51,15 @@ def transform_kernel(kernel, size):
     return ops.stack([real, imaginary - real, imaginary + real])
 
 
+def plain_kernel(kernel, kernel_size):
+    """The inverse of `transform_kernel`, as a NumPy array; `kernel_size` is (height, width)."""
+    real, less, more = keras.ops.convert_to_numpy(kernel).astype("float64")
+    spectrum = np.transpose(real - 0.5j * (less + more), (2, 3, 1, 0))
+    size = spectrum.shape[-2]
+    padded = np.fft.irfft2(spectrum, (size, size))
+    return np.transpose(padded[..., : kernel_size[0], : kernel_size[1]], (2, 3, 0, 1)).astype("float32")
+
+
 def convolve_transformed(images, kernel, kernel_size, *, size, padding):
     """Convolution by a kernel that is transformed already.
 

@@ -24,6 +24,11 @@ def transform_kernel(kernel, tile):
     return _in_basis(kernel, _kernel_weights(tile), (-1,))
 
 
+def plain_kernel(kernel, tile):
+    """The inverse of `transform_kernel`."""
+    return _in_basis(kernel, np.linalg.pinv(_kernel_weights(tile)), (3, 3))
+
+
 def convolve(images, kernel, bias, *, is_transformed, border, **how):
     """Convolution with gradients that are made as fast as the outputs.
 
@@ -52,7 +57,7 @@ def convolve(images, kernel, bias, *, is_transformed, border, **how):
             upstream = upstream_alone[0] if upstream is None else upstream
             if relu:
                 upstream = ops.where(outputs > 0, upstream, ops.zeros_like(upstream))
-            plain = _in_basis(kernel, np.linalg.pinv(_kernel_weights(tile)), (3, 3)) if is_transformed else kernel
+            plain = plain_kernel(kernel, tile) if is_transformed else kernel
             turned = ops.transpose(ops.flip(plain, axis=(0, 1)), (0, 1, 3, 2))
             back = {**how, "relu": False, "border": 2 - border}
             by_images = convolve(upstream, turned, None, is_transformed=False, **back)

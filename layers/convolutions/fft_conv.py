@@ -3,8 +3,16 @@
 import keras
 
 from layers._arguments import check_whole, complaint
-from layers.convolutions._exact import check_applies, check_sizes, check_transformed, has_sides, is_float32
-from layers.convolutions._fourier import best_size, convolve_transformed, transform_kernel
+from layers.convolutions._exact import (
+    check_applies,
+    check_built,
+    check_sizes,
+    check_transformed,
+    has_sides,
+    is_float32,
+    plain_conv2d,
+)
+from layers.convolutions._fourier import best_size, convolve_transformed, plain_kernel, transform_kernel
 
 
 @keras.saving.register_keras_serializable("keras_recipes")
@@ -95,8 +103,7 @@ class FFTConv2D(keras.layers.Conv2D):
         Raises:
             ValueError: this layer is not built, or computes in half precision.
         """
-        if not self.built:
-            raise ValueError(complaint("FFTConv2D", "the layer must be built", "no weights", "Build it first."))
+        check_built(self)
         size = self._size(input_shape)
         other = type(self).from_config(self.get_config() | {"size": size, "is_transformed": True, "trainable": False})
         other.build((None, None, None, self.kernel.shape[2]))
@@ -104,6 +111,15 @@ class FFTConv2D(keras.layers.Conv2D):
         bias = [] if self.bias is None else [self.bias]
         other.set_weights([keras.ops.convert_to_numpy(value) for value in (spectrum, *bias)])
         return other
+
+    def plain(self):
+        """A built `keras.layers.Conv2D` that computes the same; of a transformed kernel up to rounding.
+
+        Raises:
+            ValueError: this layer is not built.
+        """
+        check_built(self)
+        return plain_conv2d(self, plain_kernel(self.kernel, self.kernel_size) if self.is_transformed else self.kernel)
 
     def get_config(self):
         return {**super().get_config(), "size": self.size, "is_transformed": self.is_transformed}

@@ -2,7 +2,7 @@
 
 import keras
 
-from layers.convolutions._exact import check_applies, check_sizes, has_sides
+from layers.convolutions._exact import check_applies, check_built, check_sizes, has_sides, plain_conv2d
 
 
 @keras.saving.register_keras_serializable("keras_recipes")
@@ -56,3 +56,12 @@ class PatchConv2D(keras.layers.Conv2D):
             data_format="channels_last",
         )
         return keras.ops.matmul(patches, keras.ops.reshape(kernel, (-1, self.filters)))
+
+    def plain(self):
+        """A built `keras.layers.Conv2D` that computes the same.
+
+        Raises:
+            ValueError: this layer is not built.
+        """
+        check_built(self)
+        return plain_conv2d(self, self.kernel)

@@ -4,6 +4,7 @@ import keras
 
 from layers._arguments import check_whole, complaint
 from layers._compiling import compiled
+from layers.convolutions._exact import check_built
 
 ops = keras.ops
 
@@ -100,6 +101,20 @@ class TransposedDense(keras.layers.Layer):
         if dense.use_bias:
             layer.bias.assign(dense.bias)
         return layer
+
+    def plain(self):
+        """A built `keras.layers.Dense` that computes the same, with copies of the weights.
+
+        Raises:
+            ValueError: this layer is not built.
+        """
+        check_built(self)
+        dense = keras.layers.Dense.from_config(self.get_config())
+        dense.build((None, self.kernel.shape[1]))
+        dense.kernel.assign(ops.transpose(self.kernel))
+        if self.use_bias:
+            dense.bias.assign(self.bias)
+        return dense
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)

@@ -3,8 +3,16 @@
 import keras
 
 from layers._arguments import check_choice, check_whole, complaint
-from layers.convolutions._exact import check_applies, check_sizes, check_transformed, has_sides, is_float32
-from layers.convolutions._winograd import PRODUCTS, convolve, transform_kernel
+from layers.convolutions._exact import (
+    check_applies,
+    check_built,
+    check_sizes,
+    check_transformed,
+    has_sides,
+    is_float32,
+    plain_conv2d,
+)
+from layers.convolutions._winograd import PRODUCTS, convolve, plain_kernel, transform_kernel
 
 _TILES = (2, 3, 4, 5, 6)
 
@@ -125,14 +133,24 @@ class WinogradConv2D(keras.layers.Conv2D):
         Raises:
             ValueError: this layer is not built, or computes in half precision.
         """
-        if not self.built:
-            raise ValueError(complaint("WinogradConv2D", "the layer must be built", "no weights", "Build it first."))
+        check_built(self)
         other = type(self).from_config(self.get_config() | {"is_transformed": True, "trainable": False})
         kernel = keras.ops.cast(self.kernel, "float64")  # rounded once, at the end
         other.build((None, 3, 3, self.kernel.shape[2]))
         bias = [] if self.bias is None else [self.bias]
         other.set_weights([keras.ops.convert_to_numpy(value) for value in (transform_kernel(kernel, self.tile), *bias)])
         return other
+
+    def plain(self):
+        """A built `keras.layers.Conv2D` that computes the same; of a transformed kernel up to rounding.
+
+        Raises:
+            ValueError: this layer is not built.
+        """
+        check_built(self)
+        if not self.is_transformed:
+            return plain_conv2d(self, self.kernel)
+        return plain_conv2d(self, plain_kernel(keras.ops.cast(self.kernel, "float64"), self.tile))
 
     def get_config(self):
         return {

@@ -17,6 +17,7 @@ from recipes.acceleration.choosing import HOPELESS, fastest
 from recipes.acceleration.samples import sample_photos
 from recipes.acceleration.timings import Timings
 from recipes.bases.flattening import flat_copy
+from recipes.bases.plain import in_plain_layers
 from recipes.bases.precisions import in_float32, is_mixed
 from recipes.bases.rewiring import Wiring
 from recipes.bases.simplifying import is_relu, simplified
@@ -81,7 +82,7 @@ def accelerate(model, *, batch_size: int = 1, image_size: int | tuple[int, int] 
     check_whole("accelerate", "batch_size", batch_size)
     _check_model(model)
     size = _known_size(model, image_size)
-    flat = flat_copy(model, "accelerate", size)
+    flat = flat_copy(in_plain_layers(model, "accelerate"), "accelerate", size)
     exact = in_float32(flat, "accelerate") if is_mixed(flat) else flat  # in which the outputs are compared
     simple = simplified(exact)
     images = sample_photos(max(batch_size, _COMPARED), size, model.input_shape[-1])

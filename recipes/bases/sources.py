@@ -9,6 +9,7 @@ import keras
 
 from recipes.bases.catalogue import Base, find_base, list_bases
 from recipes.bases.naming import without_count
+from recipes.bases.plain import in_plain_layers
 from recipes.bases.weights import PRETRAINED, catalogue_model, check_weights
 from recipes.checks import check_choice, complaint, image_size_pair
 
@@ -74,7 +75,7 @@ def _checked(model, where):
     if len(shapes) != 2 or len(shapes[0]) != 4 or len(shapes[1]) not in (2, 4):
         received = f"a model with inputs and outputs of shapes {shapes}"
         raise ValueError(complaint(where, rule, received, mend))
-    return model
+    return in_plain_layers(model, where, only_fixed=True)
 
 
 def check_size(where, source, image_size):

@@ -8,6 +8,7 @@ import numpy as np
 
 from recipes.bases.flattening import flat_copy
 from recipes.bases.heads import is_voting
+from recipes.bases.plain import in_plain_layers
 from recipes.bases.precisions import in_float32, is_mixed
 from recipes.checks import complaint
 from recipes.data.batches import predict_split
@@ -69,7 +70,7 @@ def accuracy_on_valid(data, model):
 
 
 def open_subject(model, data, where, *, max_drop=None, needs_data=True):
-    """The Subject that the arguments of a verb mean.
+    """The Subject that the arguments of a verb mean; what `recipes.accelerate` made comes as plain layers again.
 
     Args:
         model: Result, folder of a saved one, or Keras model from images of 0–255 to probabilities.
@@ -87,6 +88,7 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
         rule = "the examples of a head of neighbours are features of the network as it is"
         mend = "Compress the classifier that it was made of, then call recipes.fit_knn(small.result)."
         raise ValueError(complaint(where, rule, original.model.name, mend))
+    original = dataclasses.replace(original, model=in_plain_layers(original.model, where))
     opened = data_for(original, data, where)
     if opened is None and needs_data:
         rule = "data must be given where the model does not bring it along"
