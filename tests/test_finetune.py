@@ -49,8 +49,9 @@ def changed(before, model):
 
 
 def tune(data, **arguments):
-    epochs = {} if isinstance(arguments.get("plan"), list) else {"epochs": 1}
-    arguments = {**epochs, "batch_size": 8, "verbose": False, **arguments}
+    # A rate that is given need not be found, which takes longer than an epoch of so few images.
+    usual = {} if isinstance(arguments.get("plan"), list) else {"epochs": 1, "learning_rate": 0.01}
+    arguments = {**usual, "batch_size": 8, "verbose": False, **arguments}
     return recipes.finetune(tiny_base(), data, **arguments)
 
 
@@ -522,7 +523,7 @@ def test_settings_that_differ_are_told_apart(photo_data, tmp_path, first, second
 
 def test_bases_that_differ_are_told_apart(photo_data, tmp_path):
     base = tiny_base()
-    options = {"epochs": 1, "verbose": False, "out": tmp_path / "run"}
+    options = {"epochs": 1, "learning_rate": 0.01, "verbose": False, "out": tmp_path / "run"}
     recipes.finetune(base, photo_data, **options)
     base.get_layer("conv0").kernel.assign_add(np.ones((3, 3, 3, 4)))
     with pytest.raises(FileExistsError, match="base was"):

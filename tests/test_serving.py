@@ -376,7 +376,7 @@ def test_saved_classifiers_and_bare_models_export_too(classifier, photo_data, tm
 def test_other_numbers_of_channels(random, tmp_path, channels):
     y = np.arange(30) % 2
     x = random_images(random, 30, channels=channels)
-    result = recipes.finetune(tiny_base(channels=channels), (x, y), epochs=1, verbose=False)
+    result = recipes.finetune(tiny_base(channels=channels), (x, y), epochs=1, learning_rate=0.01, verbose=False)
     serve = tf.saved_model.load(str(result.export(tmp_path))).signatures["serving_default"]
     given = (
         {"images": tf.cast(x[:1], tf.float32)} if channels == 5 else {"image_bytes": [tf.io.encode_png(x[0]).numpy()]}
