@@ -23,7 +23,6 @@ from recipes.bases.heads import without_classifier
 from recipes.bases.simplifying import simplified
 from recipes.compression.subjects import open_subject
 from recipes.data.loading import pick
-from recipes.serving.exporting import _check_algorithms
 from recipes.timing import alternating
 
 SIZE = 24
@@ -180,8 +179,6 @@ def test_large_maps_by_image_save_serve_and_take_any_batch(favourite, monkeypatc
     faster.export(tmp_path / "served", verbose=False)
     served = tf.saved_model.load(tmp_path / "served")
     assert far(served.serve(images).numpy(), expected) < 1e-4
-    with pytest.raises(ValueError, match="takes no accelerated model"):
-        _check_algorithms(faster, ["onnx"], "export")
     flat = flat_copy(faster, "here")
     assert not any(isinstance(layer, layers.ImageByImage) for layer in flat.layers)
     np.testing.assert_allclose(flat.predict(images, verbose=0), faster.predict(images, verbose=0), atol=1e-5)
@@ -292,9 +289,6 @@ def test_large_dense_layers_from_a_transposed_kernel_saved_and_served(favourite,
     for count in (5, 1):
         assert far(loaded(images[:count]), faster(images[:count])) == 0
         assert far(served.serve(images[:count]), faster(images[:count])) < 1e-6
-    for accelerated in (faster, keras.Sequential([keras.Input((16, 16, 2)), faster])):
-        with pytest.raises(ValueError, match="takes no accelerated model"):
-            _check_algorithms(accelerated, ("litert",), "export")
 
 
 def test_whole_numbers_go_through_a_transposed_kernel(favourite, monkeypatch):
@@ -421,8 +415,6 @@ def test_a_result_stays_a_result_and_loads_in_a_fresh_process(favourite, tmp_pat
     faster.save("faster")
     np.save("images.npy", images)
     run_python(LOAD, " ".join(first))
-    with pytest.raises(ValueError, match="export: the format 'onnx' takes no accelerated model"):
-        faster.export("served", formats=["saved_model", "onnx"])
 
 
 def test_accelerated_twice_it_is_chosen_anew(favourite):
@@ -453,7 +445,7 @@ def accelerated():
     return keras.Model(image, keras.layers.Dense(10, activation="softmax", name="last")(x), name="accelerated")
 
 
-def test_what_was_accelerated_is_compressed_and_trained_as_plain_layers():
+def test_what_was_accelerated_is_compressed_exported_and_trained_as_plain_layers(tmp_path):
     model, digits = accelerated(), recipes.load_data("digits", image_size=8)
     before = [value.copy() for value in model.get_weights()]
     subject = open_subject(model, digits, "compress")
@@ -466,6 +458,10 @@ def test_what_was_accelerated_is_compressed_and_trained_as_plain_layers():
     assert not {"image_by_image_second", "third", "fourth"} & set(pruned.notes), pruned.notes
     assert recipes.quantize(model, digits, max_drop=None, verbose=False).content
     small = pick(digits.train, np.arange(64))
+    nested = keras.Sequential([keras.Input((8, 8, 1)), model])
+    version = recipes.export(nested, tmp_path / "served", formats=["keras", "litert"])
+    again = keras.saving.load_model(version / "model.keras")
+    assert {type(layer).__module__.split(".")[0] for layer in again.layers} == {"keras"}
     trained = recipes.finetune(
         model, dataclasses.replace(digits, train=small), plan="all", epochs=1, learning_rate=0.01, verbose=False
     )

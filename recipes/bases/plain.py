@@ -8,7 +8,8 @@ _ALGORITHMS = (layers.WinogradConv2D, layers.FFTConv2D, layers.PatchConv2D, laye
 
 
 def in_plain_layers(model, where, *, only_fixed=False):
-    """The same network, with a `Conv2D` or `Dense` for each layer that computes one by another algorithm.
+    """The same network, with a `Conv2D` or `Dense` for each layer that computes one by another algorithm, and whole
+    batches where a part takes them image by image.
 
     Args:
         model: functional or sequential, with one input and one output.
@@ -23,7 +24,7 @@ def in_plain_layers(model, where, *, only_fixed=False):
     def goes(layer):
         return isinstance(layer, _ALGORITHMS) and (not only_fixed or getattr(layer, "is_transformed", False))
 
-    if not any(map(goes, layers.inner_layers(model))):
+    if not any(goes(layer) or isinstance(layer, layers.ImageByImage) for layer in layers.inner_layers(model)):
         return model
     wiring = Wiring(flat_copy(model, where))
     replaced = {name: operation.plain() for name, operation in wiring.operations.items() if goes(operation)}

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import layers
 from recipes.bases.flattening import flat_copy
+from recipes.bases.plain import in_plain_layers
 from recipes.bases.precisions import in_float32, is_mixed
 from recipes.bases.simplifying import simplified
 from recipes.checks import check_number, complaint
@@ -57,6 +57,8 @@ def export(
     3. Add `labels.txt`, `card.json` and `card.md`, and requests for warming up.
     4. Rename it to its number. An existing version is never touched, and a failure leaves nothing.
 
+    What `recipes.accelerate` made serves as such in the SavedModel alone; other formats hold plain layers in its place.
+
     Args:
         model: `Result`, folder of a saved one, or Keras model.
         folder: path; made when absent.
@@ -101,31 +103,29 @@ def export(
         check_number(where, "tolerance", tolerance, above=True)
     result = open_classifier(model, where)
     check_names(result.class_names, where)
-    _check_algorithms(result.model, formats, where)
     precisions = {name: precision_of(name, result.model, precision) for name in formats}
     check_crops(crops, average, where)
     images = None
     if any(needs_images(name, precisions[name], result.model) for name in formats):
         images = images_for_ranges(calibration, result, where)
     measured = with_crops(result, crops, average)
-    model = simplified(result.model) if simplify else result.model
-    is_by_image = any(isinstance(layer, layers.ImageByImage) for layer in model.layers)
+    plain = in_plain_layers(result.model, where)  # all that other runtimes, and Keras alone, can compute
+    own, other = (simplified(model) if simplify else model for model in (result.model, plain))
 
     def write(name, folder):
-        is_unfolded = is_by_image and name != "saved_model"  # other runtimes have no use for its loop
-        exported = dataclasses.replace(result, model=flat_copy(model, where) if is_unfolded else model)
         if precisions[name] == "float32":
+            model = own if name == "saved_model" else other
             if name == "litert" and is_mixed(flat := flat_copy(model, where)):  # whose runtime has no half precision
-                exported = dataclasses.replace(result, model=in_float32(flat, where))
-            return write_format(name, with_crops(exported, crops, average), folder)
-        flat = flat_copy(result.model, where)
+                model = in_float32(flat, where)
+            return write_format(name, with_crops(dataclasses.replace(result, model=model), crops, average), folder)
+        flat = flat_copy(plain, where)
         exported = dataclasses.replace(result, model=stored(name, flat, precisions[name], where, images)[0])
         return write_quantized(
             name, exported, folder, precisions[name], lambda inner: with_crops(inner, crops, average)
         )
 
-    tolerances = {name: tolerance or tolerance_of(name, result.model) for name in formats}
-    told = {"is_simplified": model is not result.model, "crops": crops}
+    tolerances = {name: tolerance or tolerance_of(name, result.model, plain is result.model) for name in formats}
+    told = {"is_simplified": own is not result.model, "crops": crops}
     return _published(measured, Samples(measured, samples, where), folder, write, precisions, tolerances, told)
 
 
@@ -191,17 +191,6 @@ def _proof(name, folder, chosen, result, tolerance, precision):
     proof = prove(name, folder, chosen, tolerance, "export", answers)
     told = chosen.in_the_report(result, answers)
     return proof | ({"in_the_report": told} if told["images"] else {})
-
-
-def _check_algorithms(model, formats, where):
-    """Raise ValueError where a format would hold what only TensorFlow compiles, or only this package knows."""
-    others = [name for name in formats if name != "saved_model"]
-    kinds = (layers.WinogradConv2D, layers.FFTConv2D, layers.TransposedDense)
-    special = [layer.name for layer in layers.inner_layers(model) if isinstance(layer, kinds)]
-    if others and special:
-        rule = f"the format {others[0]!r} takes no accelerated model"
-        mend = "Export what you had before recipes.accelerate, or the SavedModel alone."
-        raise ValueError(complaint(where, rule, f"{special[0]!r} computed by another algorithm", mend))
 
 
 def _check_served(folder, formats, where):
