@@ -55,7 +55,7 @@ def main(arguments=None):
         keep_memory(os.environ)
     end_quickly()
     try:
-        with _quiet_start(), no_collections():
+        with no_collections(), _quiet_start():
             function = getattr(importlib.import_module(COMMANDS[command]), command)
         outcome = function(**_parse(command, function, rest))
         _show(command, outcome)

@@ -40,4 +40,5 @@ def end_quickly():
     By itself Python first searches the millions of objects that TensorFlow has made for cycles, to free them one by
     one. What was registered to be done at the end is done all the same.
     """
+    atexit.unregister(gc.freeze)  # once is enough
     atexit.register(gc.freeze)

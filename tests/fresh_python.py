@@ -19,7 +19,7 @@ def run_python(code, *arguments, without=(), is_quick=True, **environment):
         code: a program; it finds `arguments` in `sys.argv[1:]`.
         *arguments: words for it.
         without: beginnings of names; such variables of the environment are left out.
-        is_quick: whether start and end are hurried.
+        is_quick: whether start and end are hurried; where they are not, the process is as a user's.
         **environment: variables besides.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(tuple(without))}
@@ -28,7 +28,7 @@ def run_python(code, *arguments, without=(), is_quick=True, **environment):
         [sys.executable, "-W", "error::UserWarning", "-c", program, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={"TF_CPP_MIN_LOG_LEVEL": "3", **kept, "KERAS_BACKEND": keras.backend.backend(), **environment},
+        env={**kept, "KERAS_BACKEND": keras.backend.backend(), **environment},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

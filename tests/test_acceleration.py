@@ -457,6 +457,10 @@ def test_what_was_accelerated_is_compressed_exported_and_trained_as_plain_layers
     pruned = recipes.prune_units(model, digits, fraction=0.3, max_drop=None, recovery=recovery, verbose=False)
     assert not {"image_by_image_second", "third", "fourth"} & set(pruned.notes), pruned.notes
     assert recipes.quantize(model, digits, max_drop=None, verbose=False).content
+    assert pruned.rungs[0].name == "in plain layers"
+    with pytest.warns(UserWarning, match="stays as it came"):
+        unchanged = recipes.prune_units(model, digits, fraction=0.5, max_drop=-2.0, recovery=recovery, verbose=False)
+    assert unchanged.model is model
     small = pick(digits.train, np.arange(64))
     nested = keras.Sequential([keras.Input((8, 8, 1)), model])
     version = recipes.export(nested, tmp_path / "served", formats=["keras", "litert"])
@@ -467,6 +471,7 @@ def test_what_was_accelerated_is_compressed_exported_and_trained_as_plain_layers
     )
     second = trained.model.get_layer("image_by_image_second")
     assert type(second) is keras.layers.Conv2D and len(second.trainable_weights) == 2
+    assert type(trained.model.get_layer("fourth")) is keras.layers.Dense
     for old, value in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, value)
 

@@ -231,7 +231,7 @@ def test_saved_and_reloaded_in_a_fresh_process(tmp_path):
         model.save(folder / "model.keras")
         np.save(folder / "images.npy", images)
         np.save(folder / "outputs.npy", answers(model, images))
-    run_python(RELOAD, tmp_path)
+    run_python(RELOAD, tmp_path, is_quick=False)
     for number, case in enumerate(LAYERS):
         folder = tmp_path / f"{number:03d}"
         np.testing.assert_array_equal(np.load(folder / "again.npy"), np.load(folder / "outputs.npy"), case.name)

@@ -3,6 +3,7 @@
 import gc
 import os
 
+import pytest
 from fresh_python import run_python
 
 from recipes.cli import main
@@ -42,6 +43,28 @@ def test_a_process_ends_without_a_search_and_what_was_to_be_done_at_the_end_is_d
     # Without the line by which `run_python` does the same.
     assert run_python(ENDING, "quickly", is_quick=False) == "False True at the end\n"
     assert run_python(ENDING, is_quick=False) == "False False at the end\n"
+
+
+IMPORTS = """
+import builtins, gc, recipes.cli
+plain, states = builtins.__import__, []
+def watched(name, *arguments, **options):
+    if name.startswith("tensorflow."):
+        states.append(gc.isenabled())
+    return plain(name, *arguments, **options)
+builtins.__import__ = watched
+recipes.cli.main(["cost", "--model", "small_resnet", "--image_size", "8"])
+print("STATES", any(states[:20]), gc.isenabled())  # later ones are brought in as they are used
+"""
+
+
+@pytest.mark.parametrize("level", ["", "3"])
+def test_a_command_imports_tensorflow_without_the_collector(level):
+    """Whether it sees to TensorFlow's messages itself, or the user has."""
+    setting = {"TF_CPP_MIN_LOG_LEVEL": level} if level else {}
+    without = [] if level else ["TF_CPP_MIN_LOG_LEVEL"]
+    said = run_python(IMPORTS, without=without, is_quick=False, **setting)
+    assert "STATES False True" in said
 
 
 def test_the_collector_is_as_it_was_after_imports():

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import itertools
 import json
 import os
@@ -187,6 +188,8 @@ def test_a_trial_fails_alone_and_says_why(photo_data, tmp_path):
 def with_dropout(hp):
     """Random in every step, so that whatever is not restored is seen."""
     hp.Choice("width", [8])
+    if not gc.isenabled():
+        raise RuntimeError("a trial must have its garbage collected")
     layers = [keras.Input((16, 16, 3)), keras.layers.Rescaling(1 / 255), keras.layers.GlobalAveragePooling2D()]
     layers += [keras.layers.Dense(8, activation="relu"), keras.layers.Dropout(0.3), keras.layers.Dense(3, "softmax")]
     model = keras.Sequential(layers)

@@ -25,8 +25,10 @@ def transform_kernel(kernel, tile):
 
 
 def plain_kernel(kernel, tile):
-    """The inverse of `transform_kernel`."""
-    return _in_basis(kernel, np.linalg.pinv(_kernel_weights(tile)), (3, 3))
+    """The inverse of `transform_kernel`, as a NumPy array, rounded once."""
+    flat = keras.ops.convert_to_numpy(kernel).astype("float64").reshape((tile + 2) ** 2, -1)
+    product = np.linalg.pinv(_kernel_weights(tile)) @ flat
+    return product.reshape(3, 3, *kernel.shape[1:]).astype("float32")
 
 
 def convolve(images, kernel, bias, *, is_transformed, border, **how):
@@ -57,7 +59,7 @@ def convolve(images, kernel, bias, *, is_transformed, border, **how):
             upstream = upstream_alone[0] if upstream is None else upstream
             if relu:
                 upstream = ops.where(outputs > 0, upstream, ops.zeros_like(upstream))
-            plain = plain_kernel(kernel, tile) if is_transformed else kernel
+            plain = _in_basis(kernel, np.linalg.pinv(_kernel_weights(tile)), (3, 3)) if is_transformed else kernel
             turned = ops.transpose(ops.flip(plain, axis=(0, 1)), (0, 1, 3, 2))
             back = {**how, "relu": False, "border": 2 - border}
             by_images = convolve(upstream, turned, None, is_transformed=False, **back)

@@ -113,7 +113,7 @@ class FFTConv2D(keras.layers.Conv2D):
         return other
 
     def plain(self):
-        """A built `keras.layers.Conv2D` that computes the same; of a transformed kernel up to rounding.
+        """A built `keras.layers.Conv2D` that computes the same; a transformed kernel, up to rounding, trains again.
 
         Raises:
             ValueError: this layer is not built.

@@ -142,15 +142,13 @@ class WinogradConv2D(keras.layers.Conv2D):
         return other
 
     def plain(self):
-        """A built `keras.layers.Conv2D` that computes the same; of a transformed kernel up to rounding.
+        """A built `keras.layers.Conv2D` that computes the same; a transformed kernel, up to rounding, trains again.
 
         Raises:
             ValueError: this layer is not built.
         """
         check_built(self)
-        if not self.is_transformed:
-            return plain_conv2d(self, self.kernel)
-        return plain_conv2d(self, plain_kernel(keras.ops.cast(self.kernel, "float64"), self.tile))
+        return plain_conv2d(self, plain_kernel(self.kernel, self.tile) if self.is_transformed else self.kernel)
 
     def get_config(self):
         return {

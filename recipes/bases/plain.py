@@ -7,6 +7,11 @@ from recipes.bases.rewiring import Wiring
 _ALGORITHMS = (layers.WinogradConv2D, layers.FFTConv2D, layers.PatchConv2D, layers.TransposedDense)
 
 
+def has_algorithms(model, *, only_fixed=False):
+    """Whether a layer of a model, at any depth, computes by another algorithm; see `in_plain_layers`."""
+    return any(_goes(layer, only_fixed) for layer in layers.inner_layers(model))
+
+
 def in_plain_layers(model, where, *, only_fixed=False):
     """The same network, with a `Conv2D` or `Dense` for each layer that computes one by another algorithm, and whole
     batches where a part takes them image by image.
@@ -14,18 +19,21 @@ def in_plain_layers(model, where, *, only_fixed=False):
     Args:
         model: functional or sequential, with one input and one output.
         where: the verb named in errors.
-        only_fixed: whether layers that train by their algorithm stay, and those go alone whose kernel is transformed
-            once and for all, as `recipes.accelerate` makes them.
+        only_fixed: whether convolutions that train by their algorithm stay, and what `recipes.accelerate` makes goes
+            alone: transformed kernels.
 
     Returns:
-        `model` itself where there is none; else a flat copy, whose outputs are the same up to rounding.
+        `model` itself where there is none; else a flat copy, whose outputs are the same up to rounding, and in which
+        what was transformed trains again. Layers within layers that cannot be unfolded stay.
     """
-
-    def goes(layer):
-        return isinstance(layer, _ALGORITHMS) and (not only_fixed or getattr(layer, "is_transformed", False))
-
-    if not any(goes(layer) or isinstance(layer, layers.ImageByImage) for layer in layers.inner_layers(model)):
+    is_by_image = any(isinstance(layer, layers.ImageByImage) for layer in layers.inner_layers(model))
+    if not is_by_image and not has_algorithms(model, only_fixed=only_fixed):
         return model
     wiring = Wiring(flat_copy(model, where))
-    replaced = {name: operation.plain() for name, operation in wiring.operations.items() if goes(operation)}
-    return wiring.rewired(replaced=replaced)
+    operations = wiring.operations.items()
+    return wiring.rewired(replaced={name: each.plain() for name, each in operations if _goes(each, only_fixed)})
+
+
+def _goes(layer, only_fixed):
+    is_fixed = getattr(layer, "is_transformed", False) or isinstance(layer, layers.TransposedDense)
+    return isinstance(layer, _ALGORITHMS) and (is_fixed or not only_fixed)

@@ -75,7 +75,7 @@ def _checked(model, where):
     if len(shapes) != 2 or len(shapes[0]) != 4 or len(shapes[1]) not in (2, 4):
         received = f"a model with inputs and outputs of shapes {shapes}"
         raise ValueError(complaint(where, rule, received, mend))
-    return in_plain_layers(model, where, only_fixed=True)
+    return model
 
 
 def check_size(where, source, image_size):
@@ -100,7 +100,7 @@ def source_model(where, source, weights, image_size):
     if weights not in (None, PRETRAINED, "imagenet"):
         rule = 'weights must be "pretrained" (keep those of the model) or None when base is a model'
         raise ValueError(complaint(where, rule, repr(weights), "Load them into the model before."))
-    return source.model, weights is not None
+    return in_plain_layers(source.model, where, only_fixed=True), weights is not None
 
 
 def default_image_size(base, weights, data_size, *, where="finetune"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from recipes.bases.plain import has_algorithms
 from recipes.compression.bit_layers import FEW_BITS
 from recipes.compression.compressions import Compression, Rung
 from recipes.compression.forms import content_of, find_form
@@ -19,7 +20,7 @@ from recipes.costs.costing import cost
 from recipes.evaluation import measure
 from recipes.timing import alternating
 
-FIRST = "as it came"
+FIRST, PLAIN = "as it came", "in plain layers"  # the second of what `recipes.accelerate` made
 _ROUNDS = 7
 
 
@@ -35,7 +36,8 @@ def finish(subject, steps, form="keras"):
         Compression. Where no step was kept, its model is that of the classifier as it came, and a warning says so.
     """
     kind = find_form(form, subject.where)
-    first = Step(FIRST, subject.model, subject.first_accuracy)
+    name = PLAIN if has_algorithms(subject.original.model) else FIRST
+    first = Step(name, subject.model, subject.first_accuracy)
     kept = [first, *(step for step in steps if step.is_kept)]
     if len(kept) == 1:
         _warn(subject, steps)

@@ -26,7 +26,8 @@ class Subject:
 
     Args:
         original: the Result as it came; nothing in it is changed.
-        model: flat functional copy, or what earlier steps made of it. Transforms make new ones of it.
+        model: flat functional copy, what `recipes.accelerate` chose as plain layers again, or what earlier steps made
+            of it. Transforms make new ones of it.
         data: Data; None where a method needs none.
         where: the verb named in errors.
     """
@@ -70,7 +71,7 @@ def accuracy_on_valid(data, model):
 
 
 def open_subject(model, data, where, *, max_drop=None, needs_data=True):
-    """The Subject that the arguments of a verb mean; what `recipes.accelerate` made comes as plain layers again.
+    """The Subject that the arguments of a verb mean.
 
     Args:
         model: Result, folder of a saved one, or Keras model from images of 0–255 to probabilities.
@@ -88,7 +89,6 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
         rule = "the examples of a head of neighbours are features of the network as it is"
         mend = "Compress the classifier that it was made of, then call recipes.fit_knn(small.result)."
         raise ValueError(complaint(where, rule, original.model.name, mend))
-    original = dataclasses.replace(original, model=in_plain_layers(original.model, where))
     opened = data_for(original, data, where)
     if opened is None and needs_data:
         rule = "data must be given where the model does not bring it along"
@@ -100,7 +100,7 @@ def open_subject(model, data, where, *, max_drop=None, needs_data=True):
         raise ValueError(complaint(where, rule, "no validation images", mend))
     if original.is_bare and opened is not None:  # which has no names of its own
         original = dataclasses.replace(original, class_names=opened.class_names, resize=opened.resize)
-    copy = flat_copy(original.model, where)
+    copy = flat_copy(in_plain_layers(original.model, where), where)
     if is_mixed(copy):
         copy = in_float32(copy, where)  # as its weights are, and as files and kernels want it
     return Subject(original, copy, opened, where)

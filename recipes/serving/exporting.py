@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.bases.flattening import flat_copy
-from recipes.bases.plain import in_plain_layers
+from recipes.bases.plain import has_algorithms, in_plain_layers
 from recipes.bases.precisions import in_float32, is_mixed
 from recipes.bases.simplifying import simplified
 from recipes.checks import check_number, complaint
@@ -79,8 +79,8 @@ def export(
         average: of the crops' `"probabilities"` or `"logits"`.
         simplify: whether BatchNormalization is folded into convolutions, `ResizeConv` collapsed and ReLU put behind
             max-pooling first.
-        tolerance: largest difference of a probability, above 0; by default 1e-5, for ONNX and LiteRT 1e-4, and for
-            models in half precision 1e-2.
+        tolerance: largest difference of a probability, above 0; by default 1e-5, for ONNX, LiteRT and plain layers in
+            the place of others 1e-4, and for models in half precision 1e-2.
 
     Returns:
         The folder of the new version, a `pathlib.Path`.
@@ -110,7 +110,13 @@ def export(
         images = images_for_ranges(calibration, result, where)
     measured = with_crops(result, crops, average)
     plain = in_plain_layers(result.model, where)  # all that other runtimes, and Keras alone, can compute
-    own, other = (simplified(model) if simplify else model for model in (result.model, plain))
+    if any(name != "saved_model" for name in formats) and has_algorithms(plain):
+        rule = "formats other than the SavedModel hold no layers that compute by another algorithm"
+        mend = "Build it with keras.layers.Conv2D there, or export the SavedModel alone."
+        raise ValueError(complaint(where, rule, f"one within another layer of {plain.name!r}", mend))
+    own = other = simplified(result.model) if simplify else result.model
+    if plain is not result.model:
+        other = simplified(plain) if simplify else plain
 
     def write(name, folder):
         if precisions[name] == "float32":
@@ -124,7 +130,8 @@ def export(
             name, exported, folder, precisions[name], lambda inner: with_crops(inner, crops, average)
         )
 
-    tolerances = {name: tolerance or tolerance_of(name, result.model, plain is result.model) for name in formats}
+    is_plain = not has_algorithms(result.model)
+    tolerances = {name: tolerance or tolerance_of(name, result.model, is_plain) for name in formats}
     told = {"is_simplified": own is not result.model, "crops": crops}
     return _published(measured, Samples(measured, samples, where), folder, write, precisions, tolerances, told)
 
