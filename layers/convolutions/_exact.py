@@ -1,4 +1,4 @@
-"""What the layers share that compute `keras.layers.Conv2D` by another algorithm."""
+"""What the layers share that compute a layer of Keras by another algorithm."""
 
 import keras
 
